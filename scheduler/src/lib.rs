@@ -1,1 +1,1 @@
-//! scheduler
+//! rbee's coordinator: placement and dispatch.
