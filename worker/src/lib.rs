@@ -1,3 +1,5 @@
 //! An rbee node: model files, tokenizers and the batch inference engine.
 
+pub mod chat_template;
 pub mod engine;
+pub mod tokenizer;
