@@ -48,22 +48,62 @@ impl ChatTemplate {
     /// Compiles `source`; `tokenizer` tells what the control tokens, bos and eos are.
     pub fn new(source: &str, _tokenizer: &Tokenizer) -> Result<ChatTemplate, TemplateError> {
         let mut environment = minijinja::Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
+        let syntax = minijinja::syntax::SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()
+            .map_err(|error| TemplateError::Invalid {
+                why: error.to_string(),
+            })?;
+        environment.set_syntax(syntax);
         environment
             .add_template_owned("chat", source.to_owned())
-            .map_err(|error| TemplateError::Invalid { why: error.to_string() })?;
+            .map_err(|error| TemplateError::Invalid {
+                why: error.to_string(),
+            })?;
         Ok(ChatTemplate { environment })
     }
 
     /// The prompt for a conversation.
     pub fn render(&self, input: &ChatInput<'_>) -> Result<Vec<Segment>, TemplateError> {
-        let failed = |error: minijinja::Error| TemplateError::Render { why: error.to_string() };
+        let failed = |error: minijinja::Error| TemplateError::Render {
+            why: error.to_string(),
+        };
         let mut context = input.kwargs.clone();
-        context.insert("messages".into(), input.messages.iter().cloned().map(Value::Object).collect());
-        context.insert("add_generation_prompt".into(), input.add_generation_prompt.into());
+        context.insert(
+            "messages".into(),
+            input.messages.iter().cloned().map(Value::Object).collect(),
+        );
+        context.insert(
+            "add_generation_prompt".into(),
+            input.add_generation_prompt.into(),
+        );
         let template = self.environment.get_template("chat").map_err(failed)?;
-        let text = template.render(minijinja::Value::from_serialize(&context)).map_err(failed)?;
-        Ok(vec![Segment { text, special: true }])
+        let text = template
+            .render(template_value(&Value::Object(context)))
+            .map_err(failed)?;
+        Ok(vec![Segment {
+            text,
+            special: true,
+        }])
+    }
+}
+
+fn template_value(value: &Value) -> minijinja::Value {
+    match value {
+        Value::Null => minijinja::Value::from(()),
+        Value::Bool(flag) => minijinja::Value::from(*flag),
+        Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(signed), _, _) => minijinja::Value::from(signed),
+            (_, Some(unsigned), _) => minijinja::Value::from(unsigned),
+            (_, _, float) => minijinja::Value::from(float),
+        },
+        Value::String(text) => minijinja::Value::from(text.as_str()),
+        Value::Array(items) => minijinja::Value::from_iter(items.iter().map(template_value)),
+        Value::Object(fields) => minijinja::Value::from_pairs(
+            fields
+                .iter()
+                .map(|(key, value)| (key.as_str(), template_value(value))),
+        ),
     }
 }

@@ -17,7 +17,10 @@ pub struct DetokenizerState {
 
 impl DetokenizerState {
     pub(super) fn new(tokenizer: Arc<Tokenizer>) -> DetokenizerState {
-        DetokenizerState { tokenizer, at_start: true }
+        DetokenizerState {
+            tokenizer,
+            at_start: true,
+        }
     }
 
     /// The bytes that `id` adds to the answer; empty for control tokens and unknown ids.
@@ -63,7 +66,9 @@ impl TextDecoder {
                     let (valid, after) = rest.split_at(error.valid_up_to());
                     text.push_str(&String::from_utf8_lossy(valid));
                     rest = after;
-                    let Some(invalid) = error.error_len() else { break };
+                    let Some(invalid) = error.error_len() else {
+                        break;
+                    };
                     text.push(char::REPLACEMENT_CHARACTER);
                     rest = &rest[invalid..];
                 }
@@ -93,7 +98,8 @@ mod tests {
         let bytes = TORTURE.as_bytes();
         for cut in 0..=bytes.len() {
             let mut decoder = TextDecoder::new();
-            let joined = decoder.push(&bytes[..cut]) + &decoder.push(&bytes[cut..]) + &decoder.finish();
+            let joined =
+                decoder.push(&bytes[..cut]) + &decoder.push(&bytes[cut..]) + &decoder.finish();
             assert_eq!(joined, TORTURE, "cut at byte {cut}");
         }
         let mut decoder = TextDecoder::new();
@@ -106,7 +112,8 @@ mod tests {
 
     #[test]
     fn invalid_bytes_in_any_chunking_equal_a_lossy_decode_of_the_whole() {
-        let mut bytes = b"ok \xF0\x9F\x98 \xFF\xFE\xE6\x97\xA5\xC3\x28\xED\xA0\x80 \xF0\x9F".to_vec();
+        let mut bytes =
+            b"ok \xF0\x9F\x98 \xFF\xFE\xE6\x97\xA5\xC3\x28\xED\xA0\x80 \xF0\x9F".to_vec();
         for size in 1..bytes.len() {
             let mut decoder = TextDecoder::new();
             let mut joined = String::new();

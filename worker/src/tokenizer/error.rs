@@ -4,7 +4,9 @@
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
     /// The metadata lacks a field that the tokenizer cannot do without.
-    #[error("the model file has no `{key}`: it carries no usable tokenizer; use a complete GGUF file")]
+    #[error(
+        "the model file has no `{key}`: it carries no usable tokenizer; use a complete GGUF file"
+    )]
     Missing {
         /// The metadata key.
         key: &'static str,
@@ -18,13 +20,17 @@ pub enum TokenizerError {
         why: String,
     },
     /// `tokenizer.ggml.model` names a kind of tokenizer that rbee does not have.
-    #[error("the tokenizer model `{name}` is not supported; supported are `gpt2` (byte-level BPE) and `llama` (SPM)")]
+    #[error(
+        "the tokenizer model `{name}` is not supported; supported are `gpt2` (byte-level BPE) and `llama` (SPM)"
+    )]
     UnknownModel {
         /// The value found.
         name: String,
     },
     /// `tokenizer.ggml.pre` names a pre-tokenizer that rbee does not have.
-    #[error("the pre-tokenizer `{name}` is not supported: splitting the text by a guess would give wrong tokens; supported are {supported}")]
+    #[error(
+        "the pre-tokenizer `{name}` is not supported: splitting the text by a guess would give wrong tokens; supported are {supported}"
+    )]
     UnknownPre {
         /// The value found.
         name: String,

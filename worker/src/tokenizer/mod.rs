@@ -43,7 +43,12 @@ impl Tokenizer {
     pub fn bytes() -> Tokenizer {
         let mut output: Vec<Vec<u8>> = (0..=255u8).map(|byte| vec![byte]).collect();
         output.push(Vec::new());
-        Tokenizer { output, bos: None, stop: vec![256], strips_leading_space: false }
+        Tokenizer {
+            output,
+            bos: None,
+            stop: vec![256],
+            strips_leading_space: false,
+        }
     }
 
     /// Tokens of `text`, without BOS or EOS. The time is bounded by O(n log n) for any text.
@@ -54,7 +59,10 @@ impl Tokenizer {
     /// Tokens of a whole prompt. BOS is added if the model's metadata says so and the prompt does
     /// not begin with it.
     pub fn encode_prompt(&self, segments: &[Segment]) -> Vec<u32> {
-        segments.iter().flat_map(|segment| segment.text.bytes().map(u32::from)).collect()
+        segments
+            .iter()
+            .flat_map(|segment| segment.text.bytes().map(u32::from))
+            .collect()
     }
 
     /// The bytes that a token adds to the output; empty for control tokens and unknown ids.
