@@ -1,1 +1,63 @@
-fn main() {}
+//! The repository's own commands: `cargo xtask test | ci | models | bench`.
+//!
+//! Owns how this repository is checked and measured. It links none of the product's crates, so that it builds in seconds
+//! on a bare machine; everything it measures or drives runs as another process.
+
+mod bench;
+mod cargo;
+mod check;
+mod house;
+mod models;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Check and measure rbee")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fetch what the tests need, build rbee and run every test; `test faults` runs the long fault tests at full size
+    Test {
+        /// Run only the tests whose name contains this
+        filter: Option<String>,
+    },
+    /// Everything that must hold before a change lands: fmt, clippy, the house rules, then `test`
+    Ci,
+    /// Fetch the test models and say where they are
+    Models,
+    /// Measure on this machine
+    Bench {
+        #[command(subcommand)]
+        subject: bench::Subject,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Test { filter } => check::test(filter.as_deref()),
+        Command::Ci => check::ci(),
+        Command::Models => models::fetch_all().map(|_| ()),
+        Command::Bench { subject } => bench::run(subject),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line about what happens now, on stderr, so that cargo's own lines stay the last ones on stdout.
+fn say(line: &str) -> Result<()> {
+    use std::io::Write;
+    writeln!(std::io::stderr(), "xtask: {line}")?;
+    Ok(())
+}

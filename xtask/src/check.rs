@@ -1,0 +1,55 @@
+//! `cargo xtask test` and `cargo xtask ci`: what is run, in which order, with which settings.
+//!
+//! Everything is built in the release profile with the workspace's whole feature set, so that no crate is compiled twice.
+
+use anyhow::{Result, ensure};
+
+use crate::cargo::{cargo, release_dir, run};
+use crate::{house, models};
+
+/// The filter that also asks for full size: the fault tests run small otherwise.
+const FAULTS: &str = "faults";
+
+/// Fetch the models, build the binary, run the tests whose name contains `filter`.
+pub fn test(filter: Option<&str>) -> Result<()> {
+    let models = models::fetch_all()?;
+    run(&mut cargo(&[
+        "build",
+        "--release",
+        "--workspace",
+        "--all-targets",
+    ]))?;
+    let binary = release_dir().join("rbee");
+    ensure!(
+        binary.exists(),
+        "the build left no {}; is the package `rbee` still called so?",
+        binary.display()
+    );
+    let mut tests = cargo(&["test", "--release", "--workspace"]);
+    tests
+        .env("RBEE_TEST_MODELS", models)
+        .env("RBEE_BIN", binary);
+    if let Some(filter) = filter {
+        tests.arg("--").arg(filter);
+    }
+    if filter == Some(FAULTS) {
+        tests.env("RBEE_TEST_FULL", "1");
+    }
+    run(&mut tests)
+}
+
+/// What must hold before a change lands. The tests come last: their closing lines are what a reader looks for.
+pub fn ci() -> Result<()> {
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    house::check()?;
+    run(&mut cargo(&[
+        "clippy",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    test(None)
+}
