@@ -3,3 +3,4 @@
 pub mod chat_template;
 pub mod engine;
 pub mod tokenizer;
+pub mod gguf;
