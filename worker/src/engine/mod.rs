@@ -5,6 +5,8 @@
 pub mod blocks;
 pub mod job;
 pub mod options;
+pub mod planner;
+pub mod speed;
 pub mod step;
 
 pub use job::{EngineEvent, EngineJob, MAX_LIVE_JOBS, Priority, SubmitError};
