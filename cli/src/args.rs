@@ -1,0 +1,75 @@
+//! The command line: `rbee`'s commands and the flags that all of them share.
+//!
+//! The flags of one command live in that command's file.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{completions, export, infer, list, models, run, status, verify};
+use crate::exit_code::EXIT_CODES_HELP;
+
+/// Batch inference on your own machines: a file of prompts in, one results file out, the same bytes every time.
+///
+/// Give `rbee run` a JSONL file of prompts and it answers every line with a model that runs here. Stop it or kill it
+/// at any time: the same command goes on where it stopped. Same prompts, same model file, same seed: the same bytes
+/// in the results.
+#[derive(Debug, Parser)]
+#[command(name = "rbee", version, propagate_version = true, after_long_help = EXIT_CODES_HELP, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Say nothing on stderr but warnings and errors
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub quiet: bool,
+
+    /// Where results and models are kept [default: $XDG_DATA_HOME/rbee or ~/.local/share/rbee]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "RBEE_DATA_DIR",
+        help_heading = "Global options"
+    )]
+    pub data_dir: Option<PathBuf>,
+
+    /// The results database, a SQLite file [default: rbee.db in the data directory]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    pub store: Option<PathBuf>,
+}
+
+/// What `rbee` can be asked to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Run(Box<run::RunArgs>),
+    Infer(Box<infer::InferArgs>),
+    List(list::ListArgs),
+    Status(status::StatusArgs),
+    Export(export::ExportArgs),
+    Verify(verify::VerifyArgs),
+    Models(models::ModelsArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,64 @@
+//! The flags for the engine that computes here, shared by `run`, `infer` and `verify`.
+//!
+//! None of them changes a byte of the results but `--kv` and `--engine`, which are part of what is computed.
+
+use clap::{Args, ValueEnum};
+
+use crate::byte_size;
+
+/// Which engine answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum EngineKind {
+    /// The real model.
+    #[default]
+    Model,
+    /// Made-up text that derives from each job's content, without any model: for trying out and testing.
+    Stub,
+}
+
+/// How keys and values are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum KvChoice {
+    /// Two bytes a number.
+    #[default]
+    F16,
+    /// Four bytes a number.
+    F32,
+}
+
+/// How this machine computes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Engine")]
+pub struct EngineArgs {
+    /// Sequences computed at the same time [default: 32]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub slots: Option<u16>,
+
+    /// Threads that compute [default: the cores this process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+
+    /// Memory for weights, KV cache and scratch, for example 4G [default: what is free]
+    #[arg(long, value_name = "BYTES", value_parser = byte_size::parse_positive)]
+    pub memory: Option<u64>,
+
+    /// Prompt tokens a step; 0 is by measured speed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub chunk_tokens: u32,
+
+    /// Type of the stored keys and values; f32 takes twice the memory and may give other bytes
+    #[arg(long, value_enum, default_value_t)]
+    pub kv: KvChoice,
+
+    /// Compute with these kernels instead of the fastest this machine has; the bytes are the same
+    #[arg(long, value_name = "NAME")]
+    pub kernel: Option<String>,
+
+    /// `stub` makes text up from each job's content, without a model
+    #[arg(long, value_enum, default_value_t)]
+    pub engine: EngineKind,
+
+    /// Microseconds that the stub engine takes for a token
+    #[arg(long, value_name = "US", default_value_t = 0)]
+    pub stub_token_us: u64,
+}
