@@ -1,1 +1,3 @@
-//! Integration tests
+//! The integration tests, one file a subject.
+
+mod oracles;

@@ -1,1 +1,14 @@
-//! tests
+//! What the tests of rbee stand on: generated models, oracles for their logits, and the harness that drives the binary.
+//!
+//! It holds no test. The one integration binary in `tests/rbee/` does, one file a subject.
+
+pub mod checkpoint;
+pub mod gguf_file;
+pub mod logits;
+pub mod oracle;
+pub mod random;
+pub mod reference;
+pub mod spec;
+pub mod to_gguf;
+pub mod to_safetensors;
+pub mod vocabulary;
