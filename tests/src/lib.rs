@@ -3,12 +3,16 @@
 //! It holds no test. The one integration binary in `tests/rbee/` does, one file a subject.
 
 pub mod checkpoint;
+pub mod driver;
 pub mod gguf_file;
 pub mod logits;
 pub mod oracle;
+pub mod process;
 pub mod random;
 pub mod reference;
 pub mod spec;
+pub mod test_models;
 pub mod to_gguf;
 pub mod to_safetensors;
 pub mod vocabulary;
+pub mod wait;

@@ -1,0 +1,357 @@
+//! The real `rbee` as a process: in a home of its own, with what it printed, how it ended and how much memory it took.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use crate::wait;
+
+/// The longest that one command of a test may take on a slow, shared machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Nothing listens there: no test reaches a model hub by accident.
+const DEAD_ENDPOINT: &str = "http://127.0.0.1:9";
+
+/// The binary that is tested: `RBEE_BIN`, else the release build beside this test.
+pub fn binary() -> PathBuf {
+    if let Some(binary) = std::env::var_os("RBEE_BIN") {
+        return PathBuf::from(binary);
+    }
+    let test = std::env::current_exe().expect("a test has a path");
+    let folder = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("tests lie in deps/");
+    let binary = folder.join("rbee");
+    assert!(
+        binary.is_file(),
+        "{} is not there: run `cargo build --release`, or set RBEE_BIN",
+        binary.display()
+    );
+    binary
+}
+
+/// A user's home: a folder with nothing in it, and `rbee` run there.
+pub struct Home {
+    dir: tempfile::TempDir,
+}
+
+impl Default for Home {
+    fn default() -> Home {
+        Home::new()
+    }
+}
+
+impl Home {
+    pub fn new() -> Home {
+        Home {
+            dir: tempfile::tempdir().expect("a temporary folder can be made"),
+        }
+    }
+
+    /// A path in the home.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, bytes).expect("the home can be written");
+        path
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        let path = self.path(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// The JSON values of a JSONL file.
+    pub fn lines(&self, name: &str) -> Vec<Json> {
+        let line = |line: &str| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{name}: {error}: {line}"))
+        };
+        self.read(name).lines().map(line).collect()
+    }
+
+    /// `rbee` with these arguments, in this home.
+    pub fn rbee<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Rbee {
+        self.command(&binary(), arguments)
+    }
+
+    /// Another program in the same surroundings.
+    pub fn command<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        program: &Path,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Rbee {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(self.dir.path());
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if ["RBEE_", "XDG_", "HF_"]
+                .iter()
+                .any(|start| text.starts_with(start))
+            {
+                command.env_remove(&name);
+            }
+        }
+        command
+            .env("HOME", self.dir.path())
+            .env("HF_ENDPOINT", DEAD_ENDPOINT);
+        Rbee {
+            command,
+            input: Vec::new(),
+        }
+    }
+}
+
+/// A command that has not started.
+pub struct Rbee {
+    command: Command,
+    input: Vec<u8>,
+}
+
+impl Rbee {
+    pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Rbee {
+        self.command.env(name, value);
+        self
+    }
+
+    /// What it reads from stdin.
+    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Rbee {
+        self.input = bytes.into();
+        self
+    }
+
+    pub fn start(mut self) -> Running {
+        self.command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let shown = format!("{:?}", self.command);
+        let mut child = self
+            .command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{shown}: {error}"));
+        let mut stdin = child.stdin.take().expect("stdin is a pipe");
+        let input = self.input;
+        // A child that does not read its input closes the pipe; that is no failure of the test.
+        std::thread::spawn(move || stdin.write_all(&input));
+        let stdout = Output::read(child.stdout.take().expect("stdout is a pipe"));
+        let stderr = Output::read(child.stderr.take().expect("stderr is a pipe"));
+        Running {
+            child,
+            shown,
+            stdout,
+            stderr,
+            peak_bytes: 0,
+        }
+    }
+
+    /// Run to the end.
+    pub fn run(self) -> Ended {
+        self.start().wait()
+    }
+
+    /// Run to the end and expect this exit code.
+    pub fn exits(self, code: i32) -> Ended {
+        let ended = self.run();
+        assert_eq!(ended.code, Some(code), "{ended}");
+        ended
+    }
+}
+
+/// One output stream, read line by line by a thread of its own.
+struct Output {
+    text: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Output {
+    fn read(stream: impl Read + Send + 'static) -> Output {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&text);
+        let reader = std::thread::spawn(move || {
+            let mut stream = BufReader::new(stream);
+            loop {
+                let mut line = Vec::new();
+                match stream.read_until(b'\n', &mut line) {
+                    Ok(0) | Err(_) => return,
+                    Ok(_) => kept.lock().expect("no reader panics").extend(line),
+                }
+            }
+        });
+        Output { text, reader }
+    }
+
+    fn now(&self) -> String {
+        String::from_utf8_lossy(&self.text.lock().expect("no reader panics")).into_owned()
+    }
+
+    fn end(self) -> Vec<u8> {
+        self.reader.join().expect("no reader panics");
+        std::mem::take(&mut *self.text.lock().expect("no reader panics"))
+    }
+}
+
+/// A process that runs.
+pub struct Running {
+    child: Child,
+    shown: String,
+    stdout: Output,
+    stderr: Output,
+    peak_bytes: u64,
+}
+
+impl Running {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written to stderr so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.now()
+    }
+
+    /// What it has written to stdout so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.now()
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .expect("a child can be waited for")
+            .is_some()
+    }
+
+    /// `kill -9` of the process and of what it started.
+    pub fn kill(mut self) -> Ended {
+        for pid in tree(self.pid()).into_iter().skip(1) {
+            signal("KILL", pid);
+        }
+        self.child.kill().expect("a child can be killed");
+        self.wait()
+    }
+
+    /// Ctrl-C.
+    pub fn interrupt(&self) {
+        signal("INT", self.pid());
+    }
+
+    pub fn terminate(&self) {
+        signal("TERM", self.pid());
+    }
+
+    /// Wait for its end.
+    pub fn wait(mut self) -> Ended {
+        let what = format!("the end of {}", self.shown);
+        let status = wait::until(&what, PATIENCE, || {
+            self.peak_bytes = self.peak_bytes.max(resident_bytes(self.child.id()));
+            self.child.try_wait().expect("a child can be waited for")
+        });
+        Ended {
+            code: status.code(),
+            status,
+            shown: self.shown,
+            stdout: self.stdout.end(),
+            stderr: String::from_utf8_lossy(&self.stderr.end()).into_owned(),
+            peak_bytes: self.peak_bytes,
+        }
+    }
+}
+
+/// How a process ended.
+pub struct Ended {
+    /// `None` when a signal ended it.
+    pub code: Option<i32>,
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+    /// Most memory that it and its children held, as far as it was seen.
+    pub peak_bytes: u64,
+    shown: String,
+}
+
+impl Ended {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).expect("stdout is UTF-8")
+    }
+
+    /// stdout as one JSON value.
+    pub fn json(&self) -> Json {
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self}"))
+    }
+
+    /// Expect these words on stderr, whatever their case.
+    pub fn says(&self, words: &str) -> &Ended {
+        let said = self.stderr.to_lowercase();
+        assert!(
+            said.contains(&words.to_lowercase()),
+            "stderr does not say {words:?}: {self}"
+        );
+        self
+    }
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = |text: &str| text.chars().take(4000).collect::<String>();
+        writeln!(f, "{} ended with {}", self.shown, self.status)?;
+        writeln!(
+            f,
+            "stdout: {}",
+            shown(&String::from_utf8_lossy(&self.stdout))
+        )?;
+        write!(f, "stderr: {}", shown(&self.stderr))
+    }
+}
+
+/// Send a signal by the shell's `kill`, which every system has.
+fn signal(name: &str, pid: u32) {
+    let kill = format!("kill -{name} {pid}");
+    Command::new("sh")
+        .args(["-c", &kill])
+        .stderr(Stdio::null())
+        .status()
+        .expect("sh can be started");
+}
+
+/// A process and its descendants, itself first.
+fn tree(pid: u32) -> Vec<u32> {
+    let mut pids = vec![pid];
+    let mut next = 0;
+    while let Some(&parent) = pids.get(next) {
+        next += 1;
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{parent}/task")) else {
+            continue;
+        };
+        for thread in threads.flatten() {
+            let children =
+                std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            pids.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|pid| pid.parse::<u32>().ok()),
+            );
+        }
+    }
+    pids
+}
+
+/// The peak resident memory of a process and its descendants, as the kernel counts it.
+fn resident_bytes(pid: u32) -> u64 {
+    let peak = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    };
+    tree(pid).into_iter().map(peak).sum()
+}
