@@ -2,5 +2,7 @@
 
 pub mod chat_template;
 pub mod engine;
-pub mod tokenizer;
 pub mod gguf;
+pub mod model_files;
+pub mod safetensors;
+pub mod tokenizer;

@@ -1,0 +1,3 @@
+//! Tests of reading and validating safetensors models.
+
+use super::*;
