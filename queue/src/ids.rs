@@ -106,18 +106,35 @@ impl fmt::Display for JobIndex {
     }
 }
 
+/// A batch's number in its store: small, never reused, never shown to users (they see
+/// [`BatchId`]).
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
+)]
+#[serde(transparent)]
+pub struct BatchNo(pub i64);
+
+/// A model's place in its batch's list of models.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
+)]
+#[serde(transparent)]
+pub struct ModelNo(pub u32);
+
 /// A job: (batch, index).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
+)]
 pub struct JobRef {
     /// The batch.
-    pub batch: BatchId,
+    pub batch: BatchNo,
     /// The job's place in it.
     pub index: JobIndex,
 }
 
 impl fmt::Display for JobRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.batch, self.index)
+        write!(f, "{}/{}", self.batch.0, self.index)
     }
 }
 
@@ -230,6 +247,22 @@ impl ContentHash {
         )
         .expect("a request has string keys only and the hasher takes every byte");
         ContentHash(hash.finalize().into())
+    }
+}
+
+impl ContentHash {
+    /// Hashes a line that is no request.
+    pub fn of_bad_line(line: &[u8]) -> ContentHash {
+        let mut hash = ContentHash::hasher_of_bad_line();
+        hash.update(line);
+        ContentHash(hash.finalize().into())
+    }
+
+    /// The start of [`of_bad_line`](Self::of_bad_line), for a line that arrives in pieces.
+    pub(crate) fn hasher_of_bad_line() -> Sha256 {
+        let mut hash = Sha256::new();
+        hash.update(b"rbee bad line v1\n");
+        hash
     }
 }
 

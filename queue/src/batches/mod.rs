@@ -1,0 +1,159 @@
+//! Batches: the one place where store and queue are written together.
+//!
+//! Owns the order of those writes: the store first, then the queue; a result is committed, then
+//! the inbox forgets it. Whatever is cut off in between, `resume` and `sweep` put right.
+
+mod export;
+mod submit;
+
+pub use export::{Export, ExportLine};
+pub use submit::{Submission, SubmitError, Submitted};
+
+use crate::batch::Batch;
+use crate::ids::{BatchId, NodeInstance};
+use crate::owner::{BatchLock, LockDirectory, LockError};
+use crate::queue::{Held, Queue};
+use crate::store::{Finish, FinishOutcome, Release, ReleaseCause, Store, StoreError};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Store and queue of one installation.
+#[derive(Clone)]
+pub struct Batches {
+    store: Arc<dyn Store>,
+    queue: Arc<dyn Queue>,
+    locks: Option<LockDirectory>,
+}
+
+/// What was put right when a batch was taken up again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resumed {
+    /// Jobs that a dead process had placed.
+    pub released: u64,
+    /// Jobs that had failed by circumstance.
+    pub retried: u64,
+}
+
+impl Batches {
+    /// For a store that lies at `path` on this machine: its batches have owners by file lock.
+    pub fn embedded(store: Arc<dyn Store>, queue: Arc<dyn Queue>, path: &Path) -> Batches {
+        Batches {
+            store,
+            queue,
+            locks: Some(LockDirectory::beside(path)),
+        }
+    }
+
+    /// For a store that many machines share: nodes have leases there, and no file lock counts.
+    pub fn shared(store: Arc<dyn Store>, queue: Arc<dyn Queue>) -> Batches {
+        Batches {
+            store,
+            queue,
+            locks: None,
+        }
+    }
+
+    /// The store, for reading.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &Arc<dyn Queue> {
+        &self.queue
+    }
+
+    /// Takes the right to run a batch; `None` where the store is shared.
+    pub fn take(&self, batch: &BatchId) -> Result<Option<BatchLock>, LockError> {
+        self.locks
+            .as_ref()
+            .map(|locks| locks.take(batch))
+            .transpose()
+    }
+
+    /// Deletes hidden batches that no live process loads or purges. Returns how many.
+    pub async fn sweep(&self) -> Result<u64, StoreError> {
+        let mut swept = 0;
+        for (id, no) in self.store.batch_hidden().await? {
+            // A held lock: a load under way.
+            let Ok(_lock) = self.take(&id) else {
+                continue;
+            };
+            swept += u64::from(self.store.batch_delete(no).await?);
+        }
+        Ok(swept)
+    }
+
+    /// Takes up a batch that a dead process left: its placed jobs are queued again, and so are
+    /// those that failed by circumstance. The caller holds the batch's lock.
+    pub async fn resume(&self, batch: &Batch) -> Result<Resumed, StoreError> {
+        Ok(Resumed {
+            released: self.store.release_batch(batch.no, &[]).await?,
+            retried: self.store.retry_failed(batch.no, true).await?,
+        })
+    }
+
+    /// Stores results and then lets the node's inbox forget them. A result whose attempt does not
+    /// hold any more changes nothing.
+    pub async fn finish(
+        &self,
+        node: &NodeInstance,
+        finishes: Vec<Finish>,
+    ) -> Result<Vec<FinishOutcome>, StoreError> {
+        let held: Vec<Held> = finishes
+            .iter()
+            .map(|finish| Held {
+                job: finish.job,
+                attempt: finish.attempt,
+            })
+            .collect();
+        let outcomes = self.store.finish_many(finishes).await?;
+        self.queue.done(node, &held).await;
+        Ok(outcomes)
+    }
+
+    /// Ends attempts without a result and then lets the node's inbox forget them.
+    pub async fn release(
+        &self,
+        node: &NodeInstance,
+        jobs: &[Held],
+        cause: ReleaseCause,
+    ) -> Result<Vec<bool>, StoreError> {
+        let releases = jobs
+            .iter()
+            .map(|held| Release {
+                job: held.job,
+                attempt: held.attempt,
+                cause,
+            })
+            .collect();
+        let outcomes = self.store.release_many(releases).await?;
+        self.queue.done(node, jobs).await;
+        Ok(outcomes)
+    }
+
+    /// A node leaves: its inbox is taken away and its unfinished jobs are queued again.
+    pub async fn leave(&self, node: &NodeInstance) -> Result<u64, StoreError> {
+        let held = self.queue.leave(node).await;
+        let outcomes = self.release(node, &held, ReleaseCause::Returned).await?;
+        Ok(outcomes.into_iter().filter(|held| *held).count() as u64)
+    }
+
+    /// Deletes a batch and all that belongs to it. Refused while a process runs it.
+    pub async fn purge(&self, batch: &Batch) -> Result<(), PurgeError> {
+        let _lock = self.take(&batch.id)?;
+        self.store.batch_delete(batch.no).await?;
+        Ok(())
+    }
+}
+
+/// Why a batch was not purged.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeError {
+    /// A process runs it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

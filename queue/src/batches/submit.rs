@@ -1,0 +1,195 @@
+//! From an input to a batch: read, stored in bounded chunks, shown when whole.
+//!
+//! Owns the pipeline: one thread reads and parses, the store takes chunks. A submit that is cut
+//! off leaves a hidden batch, which `sweep` deletes.
+
+use super::Batches;
+use crate::batch::{Batch, BatchModel, BatchSpec};
+use crate::ids::{BatchNo, ModelNo};
+use crate::jsonl::{Line, ReadError, Reader};
+use crate::owner::{BatchLock, LockError};
+use crate::record::JobError;
+use crate::store::{NewBatch, NewJob, Refusal, Sealed, StoreError};
+use std::collections::HashMap;
+use std::io::BufRead;
+use tokio::sync::mpsc;
+
+/// Jobs of one chunk.
+const CHUNK_JOBS: usize = 4_096;
+/// Bytes of one chunk, but for its last line.
+const CHUNK_BYTES: usize = 8 * 1024 * 1024;
+/// Chunks between the reading thread and the store.
+const CHUNKS_WAITING: usize = 2;
+
+/// A batch to be made of an input.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// Whose it is.
+    pub owner: String,
+    /// A name for people.
+    pub name: Option<String>,
+    /// The idempotency key, see [`crate::batch::RunKey`].
+    pub key: Option<String>,
+    /// What it is made with; the options are validated already.
+    pub spec: BatchSpec,
+    /// All models that lines ask for, as the survey found them, resolved; numbered from 0.
+    pub models: Vec<BatchModel>,
+    /// The digest of the survey: an input that changed since is refused.
+    pub digest: Option<[u8; 32]>,
+}
+
+/// What became of a submission.
+#[derive(Debug)]
+pub enum Submitted {
+    /// A new batch, with the right to run it where the store is embedded.
+    New(Box<Batch>, Option<BatchLock>),
+    /// An equal one existed.
+    Existing(Box<Batch>),
+}
+
+/// Why no batch was made. Nothing of it stays in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The input cannot be read, or is no list of jobs.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The batch is refused as a whole.
+    #[error("the batch is refused: {0}")]
+    Refused(Refusal),
+    /// The input is not what it was at the first look.
+    #[error("the input changed while it was read: run the command again")]
+    InputChanged,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The new batch's lock file cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+}
+
+enum Message {
+    Jobs(Vec<NewJob>),
+    End { digest: [u8; 32] },
+    Failed(ReadError),
+}
+
+impl Batches {
+    /// Makes a batch of an input. Reads in a thread of its own, in memory bounded by a few chunks
+    /// and the length limit of a line.
+    pub async fn submit<R>(
+        &self,
+        input: R,
+        submission: Submission,
+    ) -> Result<Submitted, SubmitError>
+    where
+        R: BufRead + Send + 'static,
+    {
+        let names = submission
+            .models
+            .iter()
+            .map(|model| (model.requested.clone(), model.no))
+            .collect();
+        let options = submission.spec.options.clone();
+        let (id, no) = self
+            .store
+            .batch_create(NewBatch {
+                owner: submission.owner,
+                name: submission.name,
+                idempotency_key: submission.key,
+                spec: submission.spec,
+                models: submission.models,
+            })
+            .await?;
+        let lock = self.take(&id)?;
+        let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut reader = Reader::new(input, &options);
+            let last = match send_chunks(&mut reader, &names, &sender) {
+                Ok(()) => Message::End {
+                    digest: reader.digest(),
+                },
+                Err(error) => Message::Failed(error),
+            };
+            // A receiver that is gone has its own error already.
+            let _ = sender.blocking_send(last);
+        });
+        let loaded = self.load(no, receiver, submission.digest).await;
+        reading.await.expect("the reading thread does not panic");
+        if let Err(error) = loaded {
+            // The first error counts; what cannot be deleted now is swept later.
+            let _ = self.store.batch_delete(no).await;
+            return Err(error);
+        }
+        match self.store.batch_seal(no).await? {
+            Sealed::Shown(batch) => Ok(Submitted::New(batch, lock)),
+            Sealed::Existing(batch) => Ok(Submitted::Existing(batch)),
+            Sealed::Refused(refusal) => Err(SubmitError::Refused(refusal)),
+        }
+    }
+
+    async fn load(
+        &self,
+        batch: BatchNo,
+        mut chunks: mpsc::Receiver<Message>,
+        expected: Option<[u8; 32]>,
+    ) -> Result<(), SubmitError> {
+        loop {
+            match chunks.recv().await {
+                Some(Message::Jobs(jobs)) => self.store.batch_fill(batch, jobs).await?,
+                Some(Message::End { digest }) if expected.is_none_or(|old| old == digest) => {
+                    return Ok(());
+                }
+                Some(Message::End { .. }) => return Err(SubmitError::InputChanged),
+                Some(Message::Failed(error)) => return Err(error.into()),
+                None => unreachable!("the reading thread's last message is End or Failed"),
+            }
+        }
+    }
+}
+
+fn send_chunks<R: BufRead>(
+    reader: &mut Reader<'_, R>,
+    models: &HashMap<String, ModelNo>,
+    chunks: &mpsc::Sender<Message>,
+) -> Result<(), ReadError> {
+    let mut jobs = Vec::new();
+    let mut bytes = 0;
+    while let Some(line) = reader.next_line()? {
+        bytes += line.text.len();
+        jobs.push(new_job(line, models));
+        if jobs.len() == CHUNK_JOBS || bytes >= CHUNK_BYTES {
+            let full = std::mem::take(&mut jobs);
+            bytes = 0;
+            if chunks.blocking_send(Message::Jobs(full)).is_err() {
+                // The store failed; there is nobody to read for.
+                return Ok(());
+            }
+        }
+    }
+    if !jobs.is_empty() {
+        let _ = chunks.blocking_send(Message::Jobs(jobs));
+    }
+    Ok(())
+}
+
+fn new_job(line: Line, models: &HashMap<String, ModelNo>) -> NewJob {
+    let verdict = match line.parsed.request {
+        Ok(request) => models.get(&request.model).copied().ok_or_else(|| {
+            let message = format!(
+                "the model {:?} was not there when the input was looked at",
+                request.model
+            );
+            JobError::new("model_not_found", message)
+        }),
+        Err(error) => Err(error.into()),
+    };
+    NewJob {
+        index: line.index,
+        line_number: line.number,
+        line: line.text,
+        shape: line.parsed.shape,
+        custom_id: line.parsed.custom_id.map(|id| id.text),
+        content: line.content,
+        verdict,
+    }
+}

@@ -1,0 +1,249 @@
+//! What goes into a store and comes out of it, job by job.
+
+use crate::batch::{Batch, BatchModel, BatchSpec};
+use crate::ids::{Attempt, BatchNo, ContentHash, JobIndex, JobKey, JobRef, ModelNo, NodeInstance};
+use crate::jsonl::Shape;
+use crate::record::{JobError, JobStats, ResultRecord};
+use crate::state::JobState;
+
+/// A batch to be made.
+#[derive(Clone, Debug)]
+pub struct NewBatch {
+    /// Whose it is.
+    pub owner: String,
+    /// A name for people.
+    pub name: Option<String>,
+    /// At most one batch of an owner holds a key. `None`: equal batches may exist.
+    pub idempotency_key: Option<String>,
+    /// What it is made with.
+    pub spec: BatchSpec,
+    /// Its models, numbered from 0.
+    pub models: Vec<BatchModel>,
+}
+
+/// A job to be added to a hidden batch.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    /// Its place.
+    pub index: JobIndex,
+    /// Its physical line.
+    pub line_number: u64,
+    /// Its line verbatim.
+    pub line: String,
+    /// The shape of its line.
+    pub shape: Option<Shape>,
+    /// Its own id, if it has one.
+    pub custom_id: Option<String>,
+    /// What its key is made of.
+    pub content: ContentHash,
+    /// Its model; for a bad line its error.
+    pub verdict: Result<ModelNo, JobError>,
+}
+
+/// What became of a filled batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sealed {
+    /// It is shown.
+    Shown(Box<Batch>),
+    /// An equal one exists already, here it is; the new one is gone.
+    Existing(Box<Batch>),
+    /// It is refused as a whole, and gone.
+    Refused(Refusal),
+}
+
+/// Why a batch is refused as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It has no job.
+    #[error("the input has no line with anything in it")]
+    Empty,
+    /// Ids that more than one line has; at most [`Refusal::MAX_LISTED`] are listed.
+    #[error("{}", duplicates_message(.ids, *.count))]
+    Duplicates {
+        /// Each id with the physical numbers of its lines.
+        ids: Vec<(String, Vec<u64>)>,
+        /// How many ids there are, listed or not.
+        count: u64,
+    },
+}
+
+impl Refusal {
+    /// Duplicate ids that a refusal lists.
+    pub const MAX_LISTED: usize = 100_000;
+}
+
+fn duplicates_message(ids: &[(String, Vec<u64>)], count: u64) -> String {
+    let mut message = format!("{count} ids are used by more than one line");
+    for (id, lines) in ids {
+        let lines: Vec<String> = lines.iter().map(u64::to_string).collect();
+        message.push_str(&format!("\n  {id:?}: lines {}", lines.join(", ")));
+    }
+    if (ids.len() as u64) < count {
+        message.push_str(&format!("\n  and {} more", count - ids.len() as u64));
+    }
+    message
+}
+
+/// Which queued jobs are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct QueuedQuery {
+    /// Of this batch.
+    pub batch: BatchNo,
+    /// For this model.
+    pub model: ModelNo,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A job that waits, with all that a node needs to know of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueuedJob {
+    /// The job.
+    pub job: JobRef,
+    /// Its line verbatim.
+    pub line: String,
+    /// Its key.
+    pub key: JobKey,
+    /// Its model.
+    pub model: ModelNo,
+    /// It may have brought a node down: it runs without mates.
+    pub alone: bool,
+}
+
+/// How many jobs of a model wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobSummary {
+    /// The model.
+    pub model: ModelNo,
+    /// Its queued jobs.
+    pub queued: u64,
+}
+
+/// A job for a node.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The job.
+    pub job: JobRef,
+    /// The node.
+    pub node: NodeInstance,
+    /// The node's digest.
+    pub numerics: String,
+}
+
+/// What became of a placement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlaceOutcome {
+    /// The job is the node's under this attempt.
+    Placed(Attempt),
+    /// The job is not queued any more, or its batch does not run.
+    NotQueued,
+    /// The batch's model is pinned to other numerics.
+    OtherNumerics,
+}
+
+/// A result to be stored.
+#[derive(Clone, Debug)]
+pub struct Finish {
+    /// The job.
+    pub job: JobRef,
+    /// The attempt under which the node has it.
+    pub attempt: Attempt,
+    /// The result.
+    pub record: ResultRecord,
+    /// How it went.
+    pub stats: JobStats,
+}
+
+/// What became of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishOutcome {
+    /// It is stored, as the batch's so-manieth.
+    Stored {
+        /// Counts from 1 within the batch.
+        finish_no: u64,
+        /// It was the last one: the batch is terminal now.
+        batch_done: bool,
+    },
+    /// The attempt does not hold any more; nothing changed.
+    Fenced,
+}
+
+/// An attempt to be ended without a result.
+#[derive(Clone, Copy, Debug)]
+pub struct Release {
+    /// The job.
+    pub job: JobRef,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Why.
+    pub cause: ReleaseCause,
+}
+
+/// Why an attempt ends without a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseCause {
+    /// The node gives it back: a drain, a yield, a stop.
+    Returned,
+    /// The node was lost, without evidence against the job.
+    Lost,
+    /// Its node crashed while it ran, with evidence against its jobs. It next runs alone; the
+    /// third crash of a job that ran alone fails it.
+    Blamed {
+        /// It ran without mates.
+        alone: bool,
+    },
+}
+
+/// A job with its line and, once there is one, its result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredJob {
+    /// Its place.
+    pub index: JobIndex,
+    /// Its physical line.
+    pub line_number: u64,
+    /// Its line verbatim; empty where it was unreadable.
+    pub line: String,
+    /// Its key.
+    pub key: JobKey,
+    /// Its model; `None` for a bad line.
+    pub model: Option<ModelNo>,
+    /// Its state.
+    pub state: JobState,
+    /// The last attempt.
+    pub attempt: Attempt,
+    /// Its result, once it is terminal.
+    pub result: Option<StoredResult>,
+}
+
+/// A result with when and how it came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredResult {
+    /// The result.
+    pub record: ResultRecord,
+    /// How it went; `None` for errors that no node found.
+    pub stats: Option<JobStats>,
+    /// Microseconds since 1970, by the store's clock.
+    pub finished_at_us: i64,
+}
+
+/// A page of a batch in input order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResultsPage {
+    /// The jobs.
+    pub jobs: Vec<StoredJob>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<JobIndex>,
+}
+
+/// A result in the order they came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// Counts from 1 within the batch.
+    pub finish_no: u64,
+    /// The job.
+    pub index: JobIndex,
+    /// Its state.
+    pub state: JobState,
+    /// Its result.
+    pub result: StoredResult,
+}

@@ -1,0 +1,126 @@
+//! The store: the truth about batches, jobs and results.
+//!
+//! Owns the trait, what goes in and comes out, and its errors. Every method is one transaction (or
+//! bounded chunks, where its doc says so), and takes and returns vectors where jobs are many. All
+//! state changes are decided by `state`. SQL lives in the implementations only.
+
+mod error;
+mod jobs;
+mod network_fs;
+mod sqlite;
+
+pub use error::StoreError;
+pub use jobs::{
+    Finish, FinishOutcome, Finished, JobSummary, NewBatch, NewJob, Place, PlaceOutcome, QueuedJob,
+    QueuedQuery, Refusal, Release, ReleaseCause, ResultsPage, Sealed, StoredJob, StoredResult,
+};
+pub use sqlite::SqliteStore;
+
+use crate::batch::{Batch, BatchModel};
+use crate::ids::{BatchId, BatchNo, JobIndex, JobRef, NodeInstance};
+use async_trait::async_trait;
+
+/// Jobs that one call may carry: bounds a transaction's length and an answer's memory.
+pub const MAX_JOBS_A_CALL: usize = 10_000;
+
+/// What every store can do. Implementations pass one contract suite.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Makes a hidden batch in `validating` with its models. Nobody but its maker sees it.
+    async fn batch_create(&self, new: NewBatch) -> Result<(BatchId, BatchNo), StoreError>;
+
+    /// Adds jobs to a hidden batch; bad lines come with their errors and are stored as failed.
+    async fn batch_fill(&self, batch: BatchNo, jobs: Vec<NewJob>) -> Result<(), StoreError>;
+
+    /// Checks a filled batch, numbers equal jobs, and shows it in one last update. A batch
+    /// without jobs, with duplicate ids, or equal to one that exists is not shown: it is deleted.
+    async fn batch_seal(&self, batch: BatchNo) -> Result<Sealed, StoreError>;
+
+    /// Deletes a batch with all its jobs and results, in bounded chunks; hidden ones too. True if
+    /// there was one.
+    async fn batch_delete(&self, batch: BatchNo) -> Result<bool, StoreError>;
+
+    /// The hidden batches, oldest first: loads under way and orphans of dead processes.
+    async fn batch_hidden(&self) -> Result<Vec<(BatchId, BatchNo)>, StoreError>;
+
+    /// A batch that was shown.
+    async fn batch_get(&self, id: &BatchId) -> Result<Option<Batch>, StoreError>;
+
+    /// The batch that holds an owner's idempotency key.
+    async fn batch_by_key(&self, owner: &str, key: &str) -> Result<Option<Batch>, StoreError>;
+
+    /// Takes a batch's idempotency key away, so that an equal one can be made.
+    async fn batch_free_key(&self, batch: BatchNo) -> Result<(), StoreError>;
+
+    /// Batches from newest to oldest, those made before `after`; `owner` `None` means all.
+    async fn batch_list(
+        &self,
+        owner: Option<&str>,
+        after: Option<&BatchId>,
+        limit: usize,
+    ) -> Result<Vec<Batch>, StoreError>;
+
+    /// Sets or clears the reason why a batch does not go on.
+    async fn batch_pause(&self, batch: BatchNo, reason: Option<&str>) -> Result<(), StoreError>;
+
+    /// Cancels: queued jobs get the error `cancelled`, placed ones keep their attempt until their
+    /// node answers or they are released. Returns how many jobs are still placed.
+    async fn batch_cancel(&self, batch: BatchNo) -> Result<u64, StoreError>;
+
+    /// Sets what a model resolved to, or takes it away.
+    async fn model_resolve(&self, batch: BatchNo, model: BatchModel) -> Result<(), StoreError>;
+
+    /// Queued jobs in input order, of batches that are in progress and not paused.
+    async fn job_queued(&self, query: QueuedQuery) -> Result<Vec<QueuedJob>, StoreError>;
+
+    /// How many jobs of each model of a batch wait.
+    async fn job_waiting(&self, batch: BatchNo) -> Result<Vec<JobSummary>, StoreError>;
+
+    /// Places queued jobs, each under a new attempt, and pins numerics where the model has none.
+    /// One outcome for each, in order.
+    async fn place_many(&self, places: Vec<Place>) -> Result<Vec<PlaceOutcome>, StoreError>;
+
+    /// Stores results of placed jobs whose attempt still holds, with a `finish_no` each. The
+    /// first fenced result wins; any other changes nothing. One outcome for each, in order.
+    async fn finish_many(&self, finishes: Vec<Finish>) -> Result<Vec<FinishOutcome>, StoreError>;
+
+    /// Ends attempts without a result: the jobs are queued again, or cancelled where their batch
+    /// is. True for each whose attempt still held, in order.
+    async fn release_many(&self, releases: Vec<Release>) -> Result<Vec<bool>, StoreError>;
+
+    /// Ends all attempts of a batch at once, but for those of `keep`. For a process that holds
+    /// the batch's lock and so knows that no other node has its jobs.
+    async fn release_batch(&self, batch: BatchNo, keep: &[NodeInstance])
+    -> Result<u64, StoreError>;
+
+    /// Queues failed jobs again: all, or those that failed by circumstance. Bad lines stay. The
+    /// new result replaces the old error. Returns how many.
+    async fn retry_failed(
+        &self,
+        batch: BatchNo,
+        circumstance_only: bool,
+    ) -> Result<u64, StoreError>;
+
+    /// Lines and results from `from` on in input order, bounded in rows and bytes.
+    async fn results_page(
+        &self,
+        batch: BatchNo,
+        from: JobIndex,
+        limit: usize,
+    ) -> Result<ResultsPage, StoreError>;
+
+    /// Results in the order they came, after the number `after`. Numbers have no gaps but those
+    /// of results that were replaced.
+    async fn finished_since(
+        &self,
+        batch: BatchNo,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Finished>, StoreError>;
+
+    /// Jobs by name, with their lines.
+    async fn job_get(&self, jobs: &[JobRef]) -> Result<Vec<Option<StoredJob>>, StoreError>;
+
+    /// Counts a batch's jobs by state from its rows, to hold against its counters.
+    async fn recount(&self, batch: BatchNo) -> Result<[u64; 5], StoreError>;
+}

@@ -1,0 +1,296 @@
+//! Making batches: hidden, filled in chunks, checked, shown.
+//!
+//! Statements insert many rows each; equal jobs and duplicate ids are found by SQL after loading,
+//! so that memory does not grow with the batch.
+
+use super::super::jobs::{NewBatch, NewJob, Refusal, Sealed};
+use super::rows::{self, get};
+use super::{SqliteStore, StoreError, Tx, now_us};
+use crate::ids::{BatchId, BatchNo};
+use crate::jsonl::Shape;
+use crate::record::{JobError, Outcome, RECORD_VERSION, ResultRecord};
+use crate::state::{BatchEvent, BatchStatus, JobState, batch_after};
+use futures_util::TryStreamExt;
+use sqlx::AssertSqlSafe;
+
+/// Rows of one INSERT: far below SQLite's limit of parameters, and enough that the cost of a
+/// statement is shared by many.
+const ROWS_A_STATEMENT: usize = 256;
+
+impl SqliteStore {
+    pub(super) async fn create(&self, new: NewBatch) -> Result<(BatchId, BatchNo), StoreError> {
+        let id = BatchId::generate();
+        let spec = serde_json::to_string(&new.spec)
+            .expect("a spec has string keys only, so it is always JSON");
+        let mut tx = self.begin().await?;
+        let no: i64 = sqlx::query_scalar(
+            "INSERT INTO batches (id, owner, name, wanted_key, status, spec, any_numerics, \
+             created_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING batch_no",
+        )
+        .bind(id.as_str())
+        .bind(new.owner)
+        .bind(new.name)
+        .bind(new.idempotency_key)
+        .bind(BatchStatus::Validating.as_str())
+        .bind(spec)
+        .bind(i64::from(new.spec.any_numerics))
+        .bind(now_us())
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|error| self.error(error))?;
+        for model in new.models {
+            self.write_model(&mut tx, BatchNo(no), model).await?;
+        }
+        self.commit(tx).await?;
+        Ok((id, BatchNo(no)))
+    }
+
+    pub(super) async fn fill(&self, batch: BatchNo, jobs: Vec<NewJob>) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let shape = jobs.iter().find_map(|job| job.shape);
+        let bad = jobs.iter().filter(|job| job.verdict.is_err()).count();
+        let updated = sqlx::query(
+            "UPDATE batches SET total = total + $2, failed = failed + $3, \
+             last_finish_no = last_finish_no + $3, shape = COALESCE(shape, $4) \
+             WHERE batch_no = $1 AND visible = 0",
+        )
+        .bind(batch.0)
+        .bind(jobs.len() as i64)
+        .bind(bad as i64)
+        .bind(shape.map(rows::shape_word))
+        .execute(&mut *tx)
+        .await
+        .map_err(|error| self.error(error))?;
+        if updated.rows_affected() == 0 {
+            return Err(StoreError::NoSuchBatch);
+        }
+        let mut finish_no = self.last_finish_no(&mut tx, batch).await? - bad as i64;
+        let mut jobs = jobs;
+        while !jobs.is_empty() {
+            let rest = jobs.split_off(jobs.len().min(ROWS_A_STATEMENT));
+            self.insert_jobs(&mut tx, batch, jobs, &mut finish_no)
+                .await?;
+            jobs = rest;
+        }
+        self.commit(tx).await
+    }
+
+    async fn last_finish_no(&self, tx: &mut Tx, batch: BatchNo) -> Result<i64, StoreError> {
+        sqlx::query_scalar("SELECT last_finish_no FROM batches WHERE batch_no = $1")
+            .bind(batch.0)
+            .fetch_one(&mut **tx)
+            .await
+            .map_err(|error| self.error(error))
+    }
+
+    async fn insert_jobs(
+        &self,
+        tx: &mut Tx,
+        batch: BatchNo,
+        jobs: Vec<NewJob>,
+        finish_no: &mut i64,
+    ) -> Result<(), StoreError> {
+        let count = jobs.len();
+        let keep = count == ROWS_A_STATEMENT;
+        let jobs_sql = insert_sql(
+            "INSERT INTO jobs (batch_no, idx, line_no, model_no, state, custom_id, content, finish_no)",
+            8,
+            count,
+        );
+        let lines_sql = insert_sql("INSERT INTO payloads (batch_no, idx, line)", 3, count);
+        let mut insert_jobs = sqlx::query(AssertSqlSafe(jobs_sql)).persistent(keep);
+        let mut insert_lines = sqlx::query(AssertSqlSafe(lines_sql)).persistent(keep);
+        let mut errors = Vec::new();
+        for job in jobs {
+            let index = job.index.0 as i64;
+            let (model, state, number) = match job.verdict {
+                Ok(model) => (Some(i64::from(model.0)), JobState::Queued, None),
+                Err(error) => {
+                    *finish_no += 1;
+                    errors.push((index, error));
+                    (None, JobState::Failed, Some(*finish_no))
+                }
+            };
+            insert_jobs = insert_jobs
+                .bind(batch.0)
+                .bind(index)
+                .bind(job.line_number as i64)
+                .bind(model)
+                .bind(state.number())
+                .bind(job.custom_id)
+                .bind(job.content.0.to_vec())
+                .bind(number);
+            insert_lines = insert_lines.bind(batch.0).bind(index).bind(job.line);
+        }
+        insert_jobs
+            .execute(&mut **tx)
+            .await
+            .map_err(|error| self.error(error))?;
+        insert_lines
+            .execute(&mut **tx)
+            .await
+            .map_err(|error| self.error(error))?;
+        for (index, error) in errors {
+            self.insert_error(tx, batch, index, error).await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_error(
+        &self,
+        tx: &mut Tx,
+        batch: BatchNo,
+        index: i64,
+        error: JobError,
+    ) -> Result<(), StoreError> {
+        let code = error.code.clone();
+        let record = ResultRecord {
+            version: RECORD_VERSION,
+            outcome: Outcome::Failed(error),
+        };
+        sqlx::query(
+            "INSERT INTO results (batch_no, idx, attempt, record, error_code, finished_at_us) \
+             VALUES ($1, $2, 0, $3, $4, $5)",
+        )
+        .bind(batch.0)
+        .bind(index)
+        .bind(record.to_json())
+        .bind(code)
+        .bind(now_us())
+        .execute(&mut **tx)
+        .await
+        .map(drop)
+        .map_err(|error| self.error(error))
+    }
+
+    pub(super) async fn seal(&self, batch: BatchNo) -> Result<Sealed, StoreError> {
+        let row =
+            sqlx::query("SELECT total, shape FROM batches WHERE batch_no = $1 AND visible = 0")
+                .bind(batch.0)
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(|error| self.error(error))?
+                .ok_or(StoreError::NoSuchBatch)?;
+        let refusal = match rows::count(&row, "total")? {
+            0 => Some(Refusal::Empty),
+            _ => self.duplicates(batch).await?,
+        };
+        if let Some(refusal) = refusal {
+            self.delete(batch).await?;
+            return Ok(Sealed::Refused(refusal));
+        }
+        self.number_equal_jobs(batch).await?;
+        self.show(batch).await
+    }
+
+    /// Ids that more than one line shows, defaulted ones included.
+    async fn duplicates(&self, batch: BatchNo) -> Result<Option<Refusal>, StoreError> {
+        let explicit: Option<i64> = sqlx::query_scalar(
+            "SELECT 1 FROM jobs WHERE batch_no = $1 AND custom_id IS NOT NULL LIMIT 1",
+        )
+        .bind(batch.0)
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(|error| self.error(error))?;
+        if explicit.is_none() {
+            return Ok(None);
+        }
+        let mut rows = sqlx::query(
+            "SELECT COALESCE(custom_id, CAST(idx AS TEXT)) AS shown, line_no FROM jobs \
+             WHERE batch_no = $1 AND COALESCE(custom_id, CAST(idx AS TEXT)) IN \
+               (SELECT COALESCE(custom_id, CAST(idx AS TEXT)) FROM jobs WHERE batch_no = $1 \
+                GROUP BY 1 HAVING COUNT(*) > 1) \
+             ORDER BY shown, idx",
+        )
+        .bind(batch.0)
+        .fetch(&self.readers);
+        let mut ids: Vec<(String, Vec<u64>)> = Vec::new();
+        let mut last = String::new();
+        let mut found = 0;
+        while let Some(row) = rows.try_next().await.map_err(|error| self.error(error))? {
+            let shown: String = get(&row, "shown")?;
+            if found == 0 || shown != last {
+                found += 1;
+                if ids.len() < Refusal::MAX_LISTED {
+                    ids.push((shown.clone(), Vec::new()));
+                }
+                last = shown;
+            }
+            if let Some((_, lines)) = ids.last_mut().filter(|(id, _)| *id == last) {
+                lines.push(rows::count(&row, "line_no")?);
+            }
+        }
+        ids.sort_by_key(|(_, lines)| lines.first().copied());
+        Ok((found > 0).then_some(Refusal::Duplicates { ids, count: found }))
+    }
+
+    /// Numbers jobs of equal content and model in input order, from 0.
+    async fn number_equal_jobs(&self, batch: BatchNo) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "UPDATE jobs SET occurrence = equal.n FROM \
+               (SELECT idx, ROW_NUMBER() OVER (PARTITION BY content, model_no ORDER BY idx) - 1 \
+                AS n FROM jobs WHERE batch_no = $1 AND content IN \
+                  (SELECT content FROM jobs WHERE batch_no = $1 \
+                   GROUP BY content HAVING COUNT(*) > 1)) AS equal \
+             WHERE jobs.batch_no = $1 AND jobs.idx = equal.idx AND equal.n > 0",
+        )
+        .bind(batch.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(|error| self.error(error))?;
+        self.commit(tx).await
+    }
+
+    async fn show(&self, batch: BatchNo) -> Result<Sealed, StoreError> {
+        let mut tx = self.begin().await?;
+        let existing: Option<String> = sqlx::query_scalar(
+            "SELECT other.id FROM batches other JOIN batches mine ON mine.owner = other.owner \
+             AND mine.wanted_key = other.idempotency_key WHERE mine.batch_no = $1",
+        )
+        .bind(batch.0)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(|error| self.error(error))?;
+        if let Some(id) = existing {
+            drop(tx);
+            self.delete(batch).await?;
+            let id: BatchId = id
+                .parse()
+                .map_err(|error| StoreError::damaged(format!("{error}")))?;
+            let other = self.get(&id).await?.ok_or(StoreError::NoSuchBatch)?;
+            return Ok(Sealed::Existing(Box::new(other)));
+        }
+        let shown = batch_after(BatchStatus::Validating, BatchEvent::Show)
+            .expect("a validating batch can be shown");
+        sqlx::query(
+            "UPDATE batches SET visible = 1, status = $2, idempotency_key = wanted_key, \
+             shape = COALESCE(shape, $3) WHERE batch_no = $1 AND visible = 0",
+        )
+        .bind(batch.0)
+        .bind(shown.as_str())
+        .bind(rows::shape_word(Shape::Short))
+        .execute(&mut *tx)
+        .await
+        .map_err(|error| self.error(error))?;
+        // A batch of bad lines only has nothing left to do.
+        self.close_if_done(&mut tx, batch).await?;
+        let id: String = sqlx::query_scalar("SELECT id FROM batches WHERE batch_no = $1")
+            .bind(batch.0)
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(|error| self.error(error))?;
+        self.commit(tx).await?;
+        let id: BatchId = id
+            .parse()
+            .map_err(|error| StoreError::damaged(format!("{error}")))?;
+        let batch = self.get(&id).await?.ok_or(StoreError::NoSuchBatch)?;
+        Ok(Sealed::Shown(Box::new(batch)))
+    }
+}
+
+/// `prefix VALUES (?,?),(?,?)…`
+pub(super) fn insert_sql(prefix: &str, columns: usize, rows: usize) -> String {
+    let row = format!("({})", vec!["?"; columns].join(","));
+    format!("{prefix} VALUES {}", vec![row.as_str(); rows].join(","))
+}

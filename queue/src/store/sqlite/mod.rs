@@ -1,0 +1,313 @@
+//! The embedded store: one SQLite file in WAL mode.
+//!
+//! Owns the connections (one writer, a pool of readers), opening, and the mapping of errors. A
+//! write transaction begins IMMEDIATE, so that it never fails halfway for want of the lock.
+
+mod batches;
+mod finish;
+mod load;
+mod place;
+mod read;
+mod rows;
+mod schema;
+
+use super::jobs::*;
+use super::{MAX_JOBS_A_CALL, Store, StoreError, network_fs};
+use crate::batch::{Batch, BatchModel};
+use crate::ids::{BatchId, BatchNo, JobIndex, JobRef, NodeInstance};
+use async_trait::async_trait;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Sqlite, Transaction};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long a write waits for other processes' writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a call waits for a connection: longer than the longest transaction.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
+/// Readers of one process.
+const READERS: u32 = 4;
+/// The cache of one connection.
+const CACHE_KIB: u32 = 8 * 1024;
+/// The WAL is cut to this after a checkpoint, so that a large load does not keep its disk space.
+const WAL_KEPT_BYTES: u32 = 64 * 1024 * 1024;
+
+/// A write transaction.
+type Tx = Transaction<'static, Sqlite>;
+
+/// The embedded store.
+#[derive(Clone, Debug)]
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    place: String,
+}
+
+impl SqliteStore {
+    /// Opens the store at `path` and brings its schema up to date. The directory is made where it
+    /// is missing, readable by its user only.
+    pub async fn open(path: &Path) -> Result<SqliteStore, StoreError> {
+        let place = path.display().to_string();
+        let open_error = |error: std::io::Error| StoreError::Open {
+            place: place.clone(),
+            reason: error.to_string(),
+        };
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        make_private_directory(&directory).map_err(open_error)?;
+        if let Some(kind) = network_fs::network_kind(&directory) {
+            return Err(StoreError::NetworkFileSystem {
+                path: directory,
+                kind,
+            });
+        }
+        make_private_file(path).map_err(open_error)?;
+        let options = connect_options(path);
+        let store = SqliteStore {
+            writer: pool(1).connect_lazy_with(options.clone()),
+            readers: pool(READERS).connect_lazy_with(options.pragma("query_only", "1")),
+            place,
+        };
+        match schema::migrate(&store.writer).await {
+            Ok(None) => Ok(store),
+            Ok(Some(found)) => Err(StoreError::NewerSchema {
+                place: store.place,
+                found,
+                known: schema::KNOWN_SCHEMA,
+            }),
+            Err(error) => Err(store.error(error)),
+        }
+    }
+
+    /// Closes all connections; the WAL is folded into the file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    async fn begin(&self) -> Result<Tx, StoreError> {
+        self.writer
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(|error| self.error(error))
+    }
+
+    async fn commit(&self, tx: Tx) -> Result<(), StoreError> {
+        tx.commit().await.map_err(|error| self.error(error))
+    }
+
+    /// Gives a driver's error its meaning. Primary result codes are the low byte.
+    fn error(&self, source: sqlx::Error) -> StoreError {
+        const SQLITE_BUSY: i32 = 5;
+        const SQLITE_FULL: i32 = 13;
+        const SQLITE_CORRUPT: i32 = 11;
+        const SQLITE_NOTADB: i32 = 26;
+        const SQLITE_IOERR_SHMSIZE: i32 = 4874;
+        let place = self.place.clone();
+        if matches!(source, sqlx::Error::PoolTimedOut) {
+            return StoreError::Busy { place };
+        }
+        let code = source
+            .as_database_error()
+            .and_then(|error| error.code())
+            .and_then(|code| code.parse::<i32>().ok())
+            .unwrap_or(0);
+        match code & 0xff {
+            _ if code == SQLITE_IOERR_SHMSIZE => StoreError::DiskFull { place },
+            SQLITE_FULL => StoreError::DiskFull { place },
+            SQLITE_BUSY => StoreError::Busy { place },
+            SQLITE_CORRUPT | SQLITE_NOTADB => {
+                StoreError::damaged(format!("{place} is not a sound SQLite file ({source})"))
+            }
+            _ => StoreError::Database { place, source },
+        }
+    }
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(CONNECTION_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+fn connect_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A killed process loses nothing; a power cut loses the last seconds, which run again.
+        .synchronous(SqliteSynchronous::Normal)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(false)
+        .pragma("cache_size", format!("-{CACHE_KIB}"))
+        .pragma("journal_size_limit", WAL_KEPT_BYTES.to_string())
+}
+
+fn make_private_directory(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+fn make_private_file(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
+}
+
+/// The store's clock.
+fn now_us() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn check_count(count: usize) -> Result<(), StoreError> {
+    if count > MAX_JOBS_A_CALL {
+        return Err(StoreError::TooMany {
+            count,
+            limit: MAX_JOBS_A_CALL,
+        });
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn batch_create(&self, new: NewBatch) -> Result<(BatchId, BatchNo), StoreError> {
+        self.create(new).await
+    }
+
+    async fn batch_fill(&self, batch: BatchNo, jobs: Vec<NewJob>) -> Result<(), StoreError> {
+        check_count(jobs.len())?;
+        self.fill(batch, jobs).await
+    }
+
+    async fn batch_seal(&self, batch: BatchNo) -> Result<Sealed, StoreError> {
+        self.seal(batch).await
+    }
+
+    async fn batch_delete(&self, batch: BatchNo) -> Result<bool, StoreError> {
+        self.delete(batch).await
+    }
+
+    async fn batch_hidden(&self) -> Result<Vec<(BatchId, BatchNo)>, StoreError> {
+        self.hidden().await
+    }
+
+    async fn batch_get(&self, id: &BatchId) -> Result<Option<Batch>, StoreError> {
+        self.get(id).await
+    }
+
+    async fn batch_by_key(&self, owner: &str, key: &str) -> Result<Option<Batch>, StoreError> {
+        self.by_key(owner, key).await
+    }
+
+    async fn batch_free_key(&self, batch: BatchNo) -> Result<(), StoreError> {
+        self.free_key(batch).await
+    }
+
+    async fn batch_list(
+        &self,
+        owner: Option<&str>,
+        after: Option<&BatchId>,
+        limit: usize,
+    ) -> Result<Vec<Batch>, StoreError> {
+        self.list(owner, after, limit).await
+    }
+
+    async fn batch_pause(&self, batch: BatchNo, reason: Option<&str>) -> Result<(), StoreError> {
+        self.pause(batch, reason).await
+    }
+
+    async fn batch_cancel(&self, batch: BatchNo) -> Result<u64, StoreError> {
+        self.cancel(batch).await
+    }
+
+    async fn model_resolve(&self, batch: BatchNo, model: BatchModel) -> Result<(), StoreError> {
+        self.resolve(batch, model).await
+    }
+
+    async fn job_queued(&self, query: QueuedQuery) -> Result<Vec<QueuedJob>, StoreError> {
+        self.queued(query).await
+    }
+
+    async fn job_waiting(&self, batch: BatchNo) -> Result<Vec<JobSummary>, StoreError> {
+        self.waiting(batch).await
+    }
+
+    async fn place_many(&self, places: Vec<Place>) -> Result<Vec<PlaceOutcome>, StoreError> {
+        check_count(places.len())?;
+        self.place_jobs(places).await
+    }
+
+    async fn finish_many(&self, finishes: Vec<Finish>) -> Result<Vec<FinishOutcome>, StoreError> {
+        check_count(finishes.len())?;
+        self.finish_jobs(finishes).await
+    }
+
+    async fn release_many(&self, releases: Vec<Release>) -> Result<Vec<bool>, StoreError> {
+        check_count(releases.len())?;
+        self.release_jobs(releases).await
+    }
+
+    async fn release_batch(
+        &self,
+        batch: BatchNo,
+        keep: &[NodeInstance],
+    ) -> Result<u64, StoreError> {
+        self.release_all(batch, keep).await
+    }
+
+    async fn retry_failed(
+        &self,
+        batch: BatchNo,
+        circumstance_only: bool,
+    ) -> Result<u64, StoreError> {
+        self.retry(batch, circumstance_only).await
+    }
+
+    async fn results_page(
+        &self,
+        batch: BatchNo,
+        from: JobIndex,
+        limit: usize,
+    ) -> Result<ResultsPage, StoreError> {
+        self.page(batch, from, limit).await
+    }
+
+    async fn finished_since(
+        &self,
+        batch: BatchNo,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Finished>, StoreError> {
+        self.since(batch, after, limit).await
+    }
+
+    async fn job_get(&self, jobs: &[JobRef]) -> Result<Vec<Option<StoredJob>>, StoreError> {
+        check_count(jobs.len())?;
+        self.get_jobs(jobs).await
+    }
+
+    async fn recount(&self, batch: BatchNo) -> Result<[u64; 5], StoreError> {
+        self.count_rows(batch).await
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

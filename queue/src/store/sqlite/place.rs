@@ -1,0 +1,451 @@
+//! Placing jobs, and ending attempts without a result.
+
+use super::super::jobs::{
+    JobSummary, Place, PlaceOutcome, QueuedJob, QueuedQuery, Release, ReleaseCause,
+};
+use super::finish::Ended;
+use super::rows::{self, get};
+use super::{SqliteStore, StoreError, Tx};
+use crate::ids::{Attempt, BatchNo, JobIndex, JobRef, NodeInstance};
+use crate::record::ResultRecord;
+use crate::state::{BatchEvent, BatchStatus, JobEvent, JobState, batch_after, job_after};
+use futures_util::TryStreamExt;
+use serde_json::json;
+use std::collections::{BTreeSet, HashMap};
+
+/// Solo crashes after which a job fails.
+const MAX_SOLO_CRASHES: i64 = 3;
+/// Losses without evidence after which a job runs alone.
+const LOSSES_BEFORE_ALONE: i64 = 10;
+/// Bytes of lines in one answer of [`SqliteStore::queued`].
+const QUEUED_BYTES: usize = 32 * 1024 * 1024;
+
+/// What the transaction knows of a job before it decides.
+pub(super) struct JobNow {
+    pub state: JobState,
+    pub attempt: i64,
+    model: Option<i64>,
+    crashes: i64,
+}
+
+impl SqliteStore {
+    pub(super) async fn queued(&self, query: QueuedQuery) -> Result<Vec<QueuedJob>, StoreError> {
+        let mut found = sqlx::query(
+            "SELECT j.idx, j.content, j.occurrence, j.blamed, j.losses, p.line \
+             FROM batches b CROSS JOIN jobs j ON j.batch_no = b.batch_no \
+             JOIN payloads p ON p.batch_no = j.batch_no AND p.idx = j.idx \
+             WHERE b.batch_no = $1 AND b.visible = 1 AND b.status = $2 \
+             AND b.paused_reason IS NULL AND j.model_no = $3 AND j.state = 0 \
+             ORDER BY j.idx LIMIT $4",
+        )
+        .bind(query.batch.0)
+        .bind(BatchStatus::InProgress.as_str())
+        .bind(i64::from(query.model.0))
+        .bind(i64::try_from(query.limit).unwrap_or(i64::MAX))
+        .fetch(&self.readers);
+        let mut jobs = Vec::new();
+        let mut bytes = 0;
+        while let Some(row) = found.try_next().await.map_err(|error| self.error(error))? {
+            let line: String = get(&row, "line")?;
+            bytes += line.len();
+            jobs.push(QueuedJob {
+                job: JobRef {
+                    batch: query.batch,
+                    index: JobIndex(rows::count(&row, "idx")?),
+                },
+                line,
+                key: rows::job_key(&row)?,
+                model: query.model,
+                alone: get::<i64>(&row, "blamed")? > 0
+                    || get::<i64>(&row, "losses")? >= LOSSES_BEFORE_ALONE,
+            });
+            if bytes > QUEUED_BYTES {
+                break;
+            }
+        }
+        Ok(jobs)
+    }
+
+    pub(super) async fn waiting(&self, batch: BatchNo) -> Result<Vec<JobSummary>, StoreError> {
+        let found: Vec<(i64, i64)> = sqlx::query_as(
+            "SELECT model_no, COUNT(*) FROM jobs WHERE batch_no = $1 AND state = 0 \
+             GROUP BY model_no ORDER BY model_no",
+        )
+        .bind(batch.0)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(|error| self.error(error))?;
+        found
+            .into_iter()
+            .map(|(model, queued)| {
+                Ok(JobSummary {
+                    model: rows::model_no(model)?,
+                    queued: queued as u64,
+                })
+            })
+            .collect()
+    }
+
+    pub(super) async fn place_jobs(
+        &self,
+        places: Vec<Place>,
+    ) -> Result<Vec<PlaceOutcome>, StoreError> {
+        let mut tx = self.begin().await?;
+        let refs: Vec<JobRef> = places.iter().map(|place| place.job).collect();
+        let mut now = self.jobs_now(&mut tx, &refs).await?;
+        let batches = self.batches_now(&mut tx, &refs).await?;
+        let mut pins = self.pins(&mut tx, &batches).await?;
+        let mut outcomes = Vec::with_capacity(places.len());
+        let mut changes = Vec::new();
+        let mut new_pins = Vec::new();
+        for place in places {
+            let runs = batches.get(&place.job.batch).filter(|batch| batch.runs());
+            let (Some(batch), Some(job)) = (runs, now.get_mut(&place.job)) else {
+                outcomes.push(PlaceOutcome::NotQueued);
+                continue;
+            };
+            let Some(state) = job_after(job.state, JobEvent::Place) else {
+                outcomes.push(PlaceOutcome::NotQueued);
+                continue;
+            };
+            let slot = (place.job.batch, job.model.unwrap_or(-1));
+            if !batch.any_numerics {
+                match pins.get(&slot) {
+                    Some(pinned) if *pinned != place.numerics => {
+                        outcomes.push(PlaceOutcome::OtherNumerics);
+                        continue;
+                    }
+                    Some(_) => {}
+                    None => {
+                        pins.insert(slot, place.numerics.clone());
+                        new_pins.push((slot, place.numerics));
+                    }
+                }
+            }
+            job.state = state;
+            job.attempt += 1;
+            outcomes.push(PlaceOutcome::Placed(Attempt(job.attempt as u64)));
+            changes.push(json!([
+                place.job.batch.0,
+                place.job.index.0,
+                place.node.as_str()
+            ]));
+        }
+        self.write_places(&mut tx, changes, new_pins).await?;
+        self.commit(tx).await?;
+        Ok(outcomes)
+    }
+
+    async fn write_places(
+        &self,
+        tx: &mut Tx,
+        changes: Vec<serde_json::Value>,
+        pins: Vec<((BatchNo, i64), String)>,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE jobs SET state = $2, attempt = attempt + 1, node = v.node FROM \
+               (SELECT value ->> 0 AS b, value ->> 1 AS i, value ->> 2 AS node \
+                FROM json_each($1)) AS v \
+             WHERE jobs.batch_no = v.b AND jobs.idx = v.i",
+        )
+        .bind(serde_json::Value::Array(changes).to_string())
+        .bind(JobState::Placed.number())
+        .execute(&mut **tx)
+        .await
+        .map_err(|error| self.error(error))?;
+        for ((batch, model), numerics) in pins {
+            sqlx::query(
+                "UPDATE batch_models SET numerics = $3 WHERE batch_no = $1 AND model_no = $2",
+            )
+            .bind(batch.0)
+            .bind(model)
+            .bind(numerics)
+            .execute(&mut **tx)
+            .await
+            .map_err(|error| self.error(error))?;
+        }
+        Ok(())
+    }
+
+    /// The present state of jobs, by name.
+    pub(super) async fn jobs_now(
+        &self,
+        tx: &mut Tx,
+        jobs: &[JobRef],
+    ) -> Result<HashMap<JobRef, JobNow>, StoreError> {
+        let found = sqlx::query(
+            "SELECT j.batch_no, j.idx, j.state, j.attempt, j.model_no, j.crashes \
+             FROM json_each($1) v CROSS JOIN jobs j \
+             WHERE j.batch_no = v.value ->> 0 AND j.idx = v.value ->> 1",
+        )
+        .bind(refs_json(jobs))
+        .fetch_all(&mut **tx)
+        .await
+        .map_err(|error| self.error(error))?;
+        found
+            .iter()
+            .map(|row| {
+                let job = JobRef {
+                    batch: BatchNo(get(row, "batch_no")?),
+                    index: JobIndex(rows::count(row, "idx")?),
+                };
+                let now = JobNow {
+                    state: rows::job_state(row)?,
+                    attempt: get(row, "attempt")?,
+                    model: get(row, "model_no")?,
+                    crashes: get(row, "crashes")?,
+                };
+                Ok((job, now))
+            })
+            .collect()
+    }
+
+    pub(super) async fn batches_now(
+        &self,
+        tx: &mut Tx,
+        jobs: &[JobRef],
+    ) -> Result<HashMap<BatchNo, BatchNow>, StoreError> {
+        let numbers: BTreeSet<BatchNo> = jobs.iter().map(|job| job.batch).collect();
+        let mut batches = HashMap::new();
+        for number in numbers {
+            let row = sqlx::query(
+                "SELECT status, paused_reason, any_numerics FROM batches \
+                 WHERE batch_no = $1 AND visible = 1",
+            )
+            .bind(number.0)
+            .fetch_optional(&mut **tx)
+            .await
+            .map_err(|error| self.error(error))?;
+            if let Some(row) = row {
+                let paused: Option<&str> = get(&row, "paused_reason")?;
+                let batch = BatchNow {
+                    status: rows::status(&row)?,
+                    paused: paused.is_some(),
+                    any_numerics: get::<i64>(&row, "any_numerics")? != 0,
+                };
+                batches.insert(number, batch);
+            }
+        }
+        Ok(batches)
+    }
+
+    async fn pins(
+        &self,
+        tx: &mut Tx,
+        batches: &HashMap<BatchNo, BatchNow>,
+    ) -> Result<HashMap<(BatchNo, i64), String>, StoreError> {
+        let mut pins = HashMap::new();
+        for number in batches.keys() {
+            let found = sqlx::query(
+                "SELECT model_no, numerics FROM batch_models \
+                 WHERE batch_no = $1 AND numerics IS NOT NULL",
+            )
+            .bind(number.0)
+            .fetch_all(&mut **tx)
+            .await
+            .map_err(|error| self.error(error))?;
+            for row in found {
+                pins.insert((*number, get(&row, "model_no")?), get(&row, "numerics")?);
+            }
+        }
+        Ok(pins)
+    }
+
+    pub(super) async fn release_jobs(
+        &self,
+        releases: Vec<Release>,
+    ) -> Result<Vec<bool>, StoreError> {
+        let mut tx = self.begin().await?;
+        let refs: Vec<JobRef> = releases.iter().map(|release| release.job).collect();
+        let mut now = self.jobs_now(&mut tx, &refs).await?;
+        let batches = self.batches_now(&mut tx, &refs).await?;
+        let mut held = Vec::with_capacity(releases.len());
+        let (mut ended, mut changes) = (Vec::new(), Vec::new());
+        for release in releases {
+            let job = now
+                .get_mut(&release.job)
+                .filter(|job| job.attempt as u64 == release.attempt.0);
+            let Some((job, after)) =
+                job.and_then(|job| job_after(job.state, JobEvent::Release).map(|s| (job, s)))
+            else {
+                held.push(false);
+                continue;
+            };
+            held.push(true);
+            let (blamed, crashes, losses) = match release.cause {
+                ReleaseCause::Returned => (0, 0, 0),
+                ReleaseCause::Lost => (0, 0, 1),
+                ReleaseCause::Blamed { alone } => (1, i64::from(alone), 0),
+            };
+            changes.push(json!([
+                release.job.batch.0,
+                release.job.index.0,
+                after.number(),
+                blamed,
+                crashes,
+                losses
+            ]));
+            job.state = after;
+            let cancelling = batches
+                .get(&release.job.batch)
+                .is_some_and(|batch| batch.status == BatchStatus::Cancelling);
+            ended.extend(end_of_released(&release, job, crashes, cancelling));
+        }
+        self.write_releases(&mut tx, changes).await?;
+        let touched: BTreeSet<BatchNo> = ended.iter().map(|end| end.job.batch).collect();
+        self.end_jobs(&mut tx, ended).await?;
+        for batch in touched {
+            self.close_if_done(&mut tx, batch).await?;
+        }
+        self.commit(tx).await?;
+        Ok(held)
+    }
+
+    async fn write_releases(
+        &self,
+        tx: &mut Tx,
+        changes: Vec<serde_json::Value>,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE jobs SET state = v.state, node = NULL, blamed = MAX(blamed, v.blamed), \
+             crashes = crashes + v.crashes, losses = losses + v.losses FROM \
+               (SELECT value ->> 0 AS b, value ->> 1 AS i, value ->> 2 AS state, \
+                value ->> 3 AS blamed, value ->> 4 AS crashes, value ->> 5 AS losses \
+                FROM json_each($1)) AS v \
+             WHERE jobs.batch_no = v.b AND jobs.idx = v.i",
+        )
+        .bind(serde_json::Value::Array(changes).to_string())
+        .execute(&mut **tx)
+        .await
+        .map(drop)
+        .map_err(|error| self.error(error))
+    }
+
+    pub(super) async fn release_all(
+        &self,
+        batch: BatchNo,
+        keep: &[NodeInstance],
+    ) -> Result<u64, StoreError> {
+        let placed = sqlx::query(
+            "SELECT idx, attempt, node FROM jobs WHERE batch_no = $1 AND state = 1 ORDER BY idx",
+        )
+        .bind(batch.0)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(|error| self.error(error))?;
+        let mut releases = Vec::new();
+        for row in &placed {
+            let node: Option<&str> = get(row, "node")?;
+            if keep.iter().any(|kept| Some(kept.as_str()) == node) {
+                continue;
+            }
+            releases.push(Release {
+                job: JobRef {
+                    batch,
+                    index: JobIndex(rows::count(row, "idx")?),
+                },
+                attempt: Attempt(rows::count(row, "attempt")?),
+                cause: ReleaseCause::Returned,
+            });
+        }
+        let mut released = 0;
+        for chunk in releases.chunks(super::MAX_JOBS_A_CALL) {
+            let held = self.release_jobs(chunk.to_vec()).await?;
+            released += held.into_iter().filter(|held| *held).count() as u64;
+        }
+        Ok(released)
+    }
+
+    pub(super) async fn retry(
+        &self,
+        batch: BatchNo,
+        circumstance_only: bool,
+    ) -> Result<u64, StoreError> {
+        let codes = serde_json::to_string(&crate::record::CIRCUMSTANCE_CODES)
+            .expect("a list of words is JSON");
+        let mut tx = self.begin().await?;
+        let status = self.status_of(&mut tx, batch).await?;
+        let retried = sqlx::query(
+            "UPDATE jobs SET state = $2, blamed = 0, crashes = 0, losses = 0 \
+             WHERE batch_no = $1 AND state IN ($3, $4) AND model_no IS NOT NULL \
+             AND ($5 = 0 OR EXISTS (SELECT 1 FROM results r WHERE r.batch_no = jobs.batch_no \
+               AND r.idx = jobs.idx AND r.error_code IN (SELECT value FROM json_each($6))))",
+        )
+        .bind(batch.0)
+        .bind(JobState::Queued.number())
+        .bind(JobState::Failed.number())
+        .bind(JobState::Cancelled.number())
+        .bind(i64::from(circumstance_only))
+        .bind(codes)
+        .execute(&mut *tx)
+        .await
+        .map_err(|error| self.error(error))?
+        .rows_affected();
+        if retried > 0 {
+            sqlx::query("UPDATE batches SET failed = failed - $2 WHERE batch_no = $1")
+                .bind(batch.0)
+                .bind(retried as i64)
+                .execute(&mut *tx)
+                .await
+                .map_err(|error| self.error(error))?;
+            if status.is_terminal() {
+                let after = batch_after(status, BatchEvent::Retry).ok_or_else(|| {
+                    StoreError::WrongState {
+                        status: status.to_string(),
+                        what: "so its jobs cannot run again",
+                    }
+                })?;
+                self.set_status(&mut tx, batch, after).await?;
+            }
+        }
+        self.commit(tx).await?;
+        Ok(retried)
+    }
+}
+
+/// What the transaction knows of a batch before it decides.
+pub(super) struct BatchNow {
+    status: BatchStatus,
+    paused: bool,
+    any_numerics: bool,
+}
+
+impl BatchNow {
+    fn runs(&self) -> bool {
+        self.status == BatchStatus::InProgress && !self.paused
+    }
+}
+
+/// The end of a released job that does not run again.
+fn end_of_released(
+    release: &Release,
+    job: &mut JobNow,
+    new_crashes: i64,
+    cancelling: bool,
+) -> Option<Ended> {
+    let (state, record) = if job.crashes + new_crashes >= MAX_SOLO_CRASHES && new_crashes > 0 {
+        let message = format!("the job brought its node down {MAX_SOLO_CRASHES} times, alone");
+        (
+            JobState::Failed,
+            ResultRecord::failed("worker_crashed", message),
+        )
+    } else if cancelling {
+        (JobState::Cancelled, super::batches::cancelled_record())
+    } else {
+        return None;
+    };
+    job.state = state;
+    Some(Ended {
+        job: release.job,
+        attempt: job.attempt,
+        state,
+        record,
+        stats: None,
+    })
+}
+
+/// `[[batch, index], …]`
+pub(super) fn refs_json(jobs: &[JobRef]) -> String {
+    let pairs: Vec<(i64, u64)> = jobs.iter().map(|job| (job.batch.0, job.index.0)).collect();
+    serde_json::to_string(&pairs).expect("a list of numbers is JSON")
+}
