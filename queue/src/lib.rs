@@ -20,8 +20,7 @@
 //! 6. **Stop.** `Batches::leave(&node)` queues unfinished jobs again. A killed process needs none of
 //!    this: the next `resume` does it.
 //! 7. **Export.** `Batches::export(&batch.id, Rendering { .. })` gives pages of `ExportLine` in input
-//!    order, each with its rendered line or `None` where there is no result yet. `jsonl::OutputFile`
-//!    writes them to a file that is absent or complete.
+//!    order, each with its rendered line or `None` where there is no result yet.
 
 pub mod batch;
 pub mod batches;

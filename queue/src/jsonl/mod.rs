@@ -1,9 +1,8 @@
-//! The JSONL formats: input lines in, result lines out, and the file that holds them.
+//! The JSONL formats: input lines in, result lines out.
 //!
-//! Owns reading (bounded lines, two line shapes, batch-wide options), rendering of stored records,
-//! and the output file that is absent or complete. Knows nothing of stores and engines.
+//! Owns reading (bounded lines, two line shapes, batch-wide options) and the rendering of stored
+//! records. Knows nothing of stores, engines and output files.
 
-mod file;
 mod lines;
 mod messages;
 mod options;
@@ -15,7 +14,6 @@ mod render_openai;
 mod survey;
 mod template;
 
-pub use file::{OutputError, OutputFile, is_same_file};
 pub use lines::{DEFAULT_MAX_LINE_BYTES, Lines, RawLine};
 pub use options::{InputFormat, LineOptions, OptionsError, Setting};
 pub use parse::{CustomId, LineError, ParsedLine, Shape, parse_line};
