@@ -1,0 +1,453 @@
+//! The step thread: plan, forward, sample, collect, until there is nothing to do.
+
+use super::forward::{Rows, panic_text};
+use super::handle::{cancelled, failure};
+use super::job::EngineEvent;
+use super::live_job::LiveJob;
+use super::planner::{Plan, PlannedChunk, Planner, SeqKey};
+use super::prepare::{ENGINE_ERROR, PreparedJob, TextFace};
+use super::randomness::Randomness;
+use super::sampler::{Sampled, Sampler, Scratch};
+use super::sequence::{AnswerOptions, Delta, Sequence, SequenceStart};
+use super::shared::{EventPort, JobControl, Shared};
+use super::speed::ChunkSizer;
+use super::step::{SeqChunk, StepError, StepModel};
+use rbee_queue::{FinishReason, JobError, JobStats, ResultRecord};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Instant;
+
+/// The model gave no usable logits for this job: a verdict about it.
+pub const NAN_LOGITS: &str = "nan_logits";
+
+/// What comes to the step thread.
+pub enum Message {
+    /// A job that can run.
+    Job {
+        /// The job.
+        job: Box<PreparedJob>,
+        /// What is wanted of it.
+        control: Arc<JobControl>,
+    },
+    /// Look at the flags.
+    Wake,
+}
+
+/// What came of one planned chunk.
+enum ChunkEnd {
+    /// Part of a prompt was computed.
+    Prompt,
+    /// The next token was sampled.
+    Token(Sampled),
+    /// The job cannot go on.
+    Failed(JobError),
+}
+
+/// What a [`StepLoop`] starts with.
+pub struct StepStart {
+    /// The model.
+    pub model: Box<dyn StepModel>,
+    /// Its text face.
+    pub text: TextFace,
+    /// A planner laid out for it.
+    pub planner: Planner,
+    /// As in [`super::EngineOptions`].
+    pub chunk_tokens: usize,
+    /// The way out.
+    pub port: EventPort,
+    /// Shared with the handle.
+    pub shared: Arc<Shared>,
+}
+
+/// The step thread's state.
+pub struct StepLoop {
+    model: Box<dyn StepModel>,
+    text: TextFace,
+    planner: Planner,
+    sizer: ChunkSizer,
+    rows: Rows,
+    scratch: Scratch,
+    jobs: HashMap<u64, LiveJob>,
+    sequences: HashMap<SeqKey, Sequence>,
+    /// Jobs whose end is to be told.
+    ended: Vec<(LiveJob, ResultRecord)>,
+    /// Number of the next sequence.
+    arrivals: u64,
+    port: EventPort,
+    shared: Arc<Shared>,
+}
+
+impl StepLoop {
+    /// A loop with nothing to do.
+    pub fn new(start: StepStart) -> StepLoop {
+        StepLoop {
+            model: start.model,
+            text: start.text,
+            planner: start.planner,
+            sizer: ChunkSizer::new(start.chunk_tokens),
+            rows: Rows::default(),
+            scratch: Scratch::default(),
+            jobs: HashMap::new(),
+            sequences: HashMap::new(),
+            ended: Vec::new(),
+            arrivals: 0,
+            port: start.port,
+            shared: start.shared,
+        }
+    }
+
+    /// Steps until the engine is shut down; waits without using the CPU while there is no job.
+    pub fn run(mut self, messages: &Receiver<Message>) {
+        while self.take_messages(messages) {
+            if self.jobs.is_empty() {
+                continue;
+            }
+            let plan = self.plan();
+            let outcomes = self.forward(&plan);
+            let ends = self.sample(&plan, outcomes);
+            self.collect(&plan, ends);
+        }
+    }
+
+    /// Takes what has come. Without a job it waits for something. False when the engine is to end.
+    fn take_messages(&mut self, messages: &Receiver<Message>) -> bool {
+        let mut wait = self.jobs.is_empty();
+        loop {
+            let message = if wait {
+                messages.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                messages.try_recv()
+            };
+            wait = false;
+            if self.shared.is_stopping() {
+                return false;
+            }
+            match message {
+                Ok(Message::Job { job, control }) => self.enter(*job, control),
+                Ok(Message::Wake) => {}
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+        if self.shared.attention.swap(false, Ordering::AcqRel) {
+            self.attend();
+        }
+        if !self.ended.is_empty() {
+            self.publish();
+        }
+        true
+    }
+
+    /// Makes the sequences of a job that comes in.
+    fn enter(&mut self, prepared: PreparedJob, control: Arc<JobControl>) {
+        let PreparedJob { job, prompt, ends } = prepared;
+        let mut live = LiveJob::new(&job, prompt.len(), control);
+        if live.control.cancelled.load(Ordering::Acquire) {
+            self.ended.push((live, failure(cancelled())));
+            return;
+        }
+        let params = &job.request.params;
+        for choice in 0..params.n {
+            let key = SeqKey {
+                priority: job.priority,
+                number: self.arrivals,
+            };
+            self.arrivals += 1;
+            let randomness = match params.seed {
+                Some(seed) => Randomness::of_line_seed(seed, choice),
+                None => Randomness::of_job(job.batch_seed, &job.job_key, choice),
+            };
+            let sequence = Sequence::new(SequenceStart {
+                key,
+                job: job.id,
+                choice,
+                prompt: prompt.clone(),
+                sampler: Sampler::new(params, &prompt, randomness),
+                ends: ends.clone(),
+                answer: AnswerOptions {
+                    stop: &params.stop,
+                    logprobs: params.logprobs,
+                },
+                tokenizer: &self.text.tokenizer,
+            });
+            self.planner.add(key, prompt.len());
+            self.sequences.insert(key, sequence);
+            live.sequences.push(key);
+        }
+        self.jobs.insert(job.id, live);
+    }
+
+    /// Looks at what the callers want of their jobs.
+    fn attend(&mut self) {
+        let flagged = |job: &LiveJob| {
+            let control = &job.control;
+            control.cancelled.load(Ordering::Acquire) || control.watched.load(Ordering::Acquire)
+        };
+        let ids: Vec<u64> = self
+            .jobs
+            .values()
+            .filter(|job| flagged(job))
+            .map(|job| job.id)
+            .collect();
+        for id in ids {
+            let job = self.jobs.get_mut(&id).expect("it was just listed");
+            if job.control.cancelled.load(Ordering::Acquire) {
+                self.fail(id, cancelled());
+                continue;
+            }
+            job.control.watched.store(false, Ordering::Release);
+            job.stream = true;
+            for key in &job.sequences {
+                if let Some(sequence) = self.sequences.get_mut(key) {
+                    let delta = sequence.snapshot();
+                    self.port.send(text_event(sequence, delta));
+                }
+            }
+        }
+    }
+
+    fn plan(&mut self) -> Plan {
+        let plan = self.planner.plan(self.sizer.chunk_tokens());
+        let now = Instant::now();
+        for key in &plan.preempted {
+            let sequence = self
+                .sequences
+                .get(key)
+                .expect("planned sequences are known");
+            self.jobs
+                .get_mut(&sequence.job)
+                .expect("sequences have a job")
+                .preemptions += 1;
+        }
+        for key in &plan.admitted {
+            let sequence = self
+                .sequences
+                .get(key)
+                .expect("planned sequences are known");
+            let job = self
+                .jobs
+                .get_mut(&sequence.job)
+                .expect("sequences have a job");
+            if job.start(now) {
+                self.port.send(EngineEvent::Started {
+                    id: job.id,
+                    prompt_tokens: job.prompt_tokens,
+                });
+            }
+        }
+        plan
+    }
+
+    fn forward(&mut self, plan: &Plan) -> Vec<Result<(), StepError>> {
+        let started = Instant::now();
+        let chunks = plan.chunks.iter().map(|chunk| SeqChunk {
+            tokens: &self.sequences[&chunk.key].tokens[chunk.start..chunk.start + chunk.len],
+            start: chunk.start,
+            blocks: self.planner.blocks(chunk.key),
+            logits: chunk.logits,
+        });
+        let chunks: Vec<SeqChunk<'_>> = chunks.collect();
+        let outcomes = self.rows.forward(self.model.as_mut(), &chunks);
+        let took = started.elapsed();
+        let prompt_tokens = plan
+            .chunks
+            .iter()
+            .map(|chunk| chunk.len)
+            .filter(|len| *len > 1)
+            .sum();
+        if outcomes.iter().all(Result::is_ok) {
+            self.sizer.record(prompt_tokens, took);
+        }
+        let mut meter = self.shared.meter();
+        meter.stats.steps += 1;
+        meter.stats.step_ms = took.as_secs_f64() * 1000.0;
+        meter.stats.preemptions += plan.preempted.len() as u64;
+        outcomes
+    }
+
+    fn sample(&mut self, plan: &Plan, outcomes: Vec<Result<(), StepError>>) -> Vec<ChunkEnd> {
+        let mut row = 0;
+        let mut ends = Vec::with_capacity(outcomes.len());
+        for (chunk, outcome) in plan.chunks.iter().zip(outcomes) {
+            let number = row;
+            row += usize::from(chunk.logits);
+            ends.push(match outcome {
+                Err(error) => ChunkEnd::Failed(step_failure(&error)),
+                Ok(()) if chunk.logits => self.sample_row(chunk.key, number),
+                Ok(()) => ChunkEnd::Prompt,
+            });
+        }
+        ends
+    }
+
+    fn sample_row(&mut self, key: SeqKey, number: usize) -> ChunkEnd {
+        let sequence = self
+            .sequences
+            .get_mut(&key)
+            .expect("planned sequences are known");
+        let row = self.rows.row(number);
+        let scratch = &mut self.scratch;
+        let sampled = catch_unwind(AssertUnwindSafe(|| {
+            let (sampler, position) = sequence.sampler();
+            sampler.sample(row, position, scratch)
+        }));
+        match sampled {
+            Ok(Ok(sampled)) => ChunkEnd::Token(sampled),
+            Ok(Err(error)) => {
+                ChunkEnd::Failed(JobError::new(NAN_LOGITS, sentence(&error.to_string())))
+            }
+            Err(panic) => ChunkEnd::Failed(panic_failure(
+                "sampling a token",
+                panic_text(panic.as_ref()),
+            )),
+        }
+    }
+
+    fn collect(&mut self, plan: &Plan, ends: Vec<ChunkEnd>) {
+        let now = Instant::now();
+        let (mut prompt_tokens, mut completion_tokens) = (0, 0);
+        for (chunk, end) in plan.chunks.iter().zip(ends) {
+            // Another choice of the same job may have failed in this step.
+            let Some(sequence) = self.sequences.get_mut(&chunk.key) else {
+                continue;
+            };
+            prompt_tokens += note_prompt(sequence, chunk);
+            match end {
+                ChunkEnd::Prompt => self.planner.computed(chunk),
+                ChunkEnd::Token(sampled) => {
+                    completion_tokens += 1;
+                    self.planner.computed(chunk);
+                    self.take_token(chunk.key, sampled, now);
+                }
+                ChunkEnd::Failed(error) => {
+                    let job = sequence.job;
+                    self.fail(job, error);
+                }
+            }
+        }
+        let mut meter = self.shared.meter();
+        meter.stats.prompt_tokens += prompt_tokens;
+        meter.stats.completion_tokens += completion_tokens;
+        meter.advance(now);
+        drop(meter);
+        self.publish();
+    }
+
+    /// Brings the figures up to date, and then tells the ends of jobs: who hears of one sees it in the figures.
+    fn publish(&mut self) {
+        let mut meter = self.shared.meter();
+        meter.stats.slots_used = self.planner.running();
+        meter.stats.sequences_waiting = self.planner.waiting();
+        meter.stats.kv_blocks_used = self.planner.pool().used();
+        drop(meter);
+        for (job, record) in self.ended.drain(..) {
+            let stats: JobStats = job.stats(Instant::now());
+            self.port.finish(job.id, record, stats);
+        }
+    }
+
+    /// Gives a sequence its next token, tells the text, and ends what has ended.
+    fn take_token(&mut self, key: SeqKey, sampled: Sampled, now: Instant) {
+        let sequence = self
+            .sequences
+            .get_mut(&key)
+            .expect("planned sequences are known");
+        let job = self
+            .jobs
+            .get_mut(&sequence.job)
+            .expect("sequences have a job");
+        job.token(now);
+        let tokenizer = &self.text.tokenizer;
+        let accepted = catch_unwind(AssertUnwindSafe(|| {
+            let ended = sequence.accept(sampled, tokenizer);
+            let delta = if job.stream {
+                sequence.take_delta()
+            } else {
+                None
+            };
+            (ended, delta)
+        }));
+        match accepted {
+            Err(panic) => {
+                let id = job.id;
+                self.fail(
+                    id,
+                    panic_failure("turning a token into text", panic_text(panic.as_ref())),
+                );
+            }
+            Ok((ended, delta)) => {
+                if let Some(delta) = delta {
+                    self.port.send(text_event(sequence, delta));
+                }
+                match ended {
+                    None => self.planner.grew(key),
+                    Some(reason) => self.finish_choice(key, reason),
+                }
+            }
+        }
+    }
+
+    fn finish_choice(&mut self, key: SeqKey, reason: FinishReason) {
+        self.planner.remove(key);
+        let sequence = self
+            .sequences
+            .remove(&key)
+            .expect("planned sequences are known");
+        let id = sequence.job;
+        let job = self.jobs.get_mut(&id).expect("sequences have a job");
+        if job.finish_choice(key, sequence.into_choice(reason)) {
+            let mut job = self.jobs.remove(&id).expect("it was just there");
+            let record = job.record();
+            self.ended.push((job, record));
+        }
+    }
+
+    /// Ends a job with an error; its blocks are free and hold nothing that anybody will read.
+    fn fail(&mut self, id: u64, error: JobError) {
+        let job = self.jobs.remove(&id).expect("only live jobs fail");
+        for key in &job.sequences {
+            self.planner.remove(*key);
+            self.sequences.remove(key);
+        }
+        self.ended.push((job, failure(error)));
+    }
+}
+
+/// Counts the prompt positions that were computed for the first time.
+fn note_prompt(sequence: &mut Sequence, chunk: &PlannedChunk) -> u64 {
+    let seen = (chunk.start + chunk.len).min(sequence.prompt_len);
+    let new = seen.saturating_sub(sequence.prompt_seen);
+    sequence.prompt_seen += new;
+    new as u64
+}
+
+fn text_event(sequence: &Sequence, delta: Delta) -> EngineEvent {
+    EngineEvent::Text {
+        id: sequence.job,
+        choice: sequence.choice,
+        first_token: delta.first_token,
+        tokens: delta.tokens,
+        text: delta.text,
+    }
+}
+
+fn step_failure(error: &StepError) -> JobError {
+    JobError::new(ENGINE_ERROR, sentence(&error.to_string()))
+}
+
+fn panic_failure(doing: &str, why: &str) -> JobError {
+    JobError::new(
+        ENGINE_ERROR,
+        format!("The engine failed when {doing} for this job: {why}."),
+    )
+}
+
+/// A clause as a sentence.
+fn sentence(clause: &str) -> String {
+    let mut letters = clause.chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(letters).chain(['.']).collect()
+}
