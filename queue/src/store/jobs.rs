@@ -110,12 +110,15 @@ pub struct QueuedJob {
     pub alone: bool,
 }
 
+/// The counting of waiting jobs stops here: the dispatcher looks often, and never needs more.
+pub const MAX_COUNTED: u64 = 10_000;
+
 /// How many jobs of a model wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobSummary {
     /// The model.
     pub model: ModelNo,
-    /// Its queued jobs.
+    /// Its queued jobs, counted up to [`MAX_COUNTED`].
     pub queued: u64,
 }
 
@@ -126,8 +129,9 @@ pub struct Place {
     pub job: JobRef,
     /// The node.
     pub node: NodeInstance,
-    /// The node's digest.
-    pub numerics: String,
+    /// The node's digest. `None`: whoever takes the job computes nothing, so that nothing is
+    /// pinned and nothing compared.
+    pub numerics: Option<String>,
 }
 
 /// What became of a placement.

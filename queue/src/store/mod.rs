@@ -11,8 +11,9 @@ mod sqlite;
 
 pub use error::StoreError;
 pub use jobs::{
-    Finish, FinishOutcome, Finished, JobSummary, NewBatch, NewJob, Place, PlaceOutcome, QueuedJob,
-    QueuedQuery, Refusal, Release, ReleaseCause, ResultsPage, Sealed, StoredJob, StoredResult,
+    Finish, FinishOutcome, Finished, JobSummary, MAX_COUNTED, NewBatch, NewJob, Place,
+    PlaceOutcome, QueuedJob, QueuedQuery, Refusal, Release, ReleaseCause, ResultsPage, Sealed,
+    StoredJob, StoredResult,
 };
 pub use sqlite::SqliteStore;
 
@@ -73,7 +74,8 @@ pub trait Store: Send + Sync {
     /// Queued jobs in input order, of batches that are in progress and not paused.
     async fn job_queued(&self, query: QueuedQuery) -> Result<Vec<QueuedJob>, StoreError>;
 
-    /// How many jobs of each model of a batch wait.
+    /// How many jobs of each model of a batch wait, counted up to [`MAX_COUNTED`]; models without
+    /// waiting jobs are left out.
     async fn job_waiting(&self, batch: BatchNo) -> Result<Vec<JobSummary>, StoreError>;
 
     /// Places queued jobs, each under a new attempt, and pins numerics where the model has none.

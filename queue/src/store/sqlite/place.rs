@@ -1,7 +1,7 @@
 //! Placing jobs, and ending attempts without a result.
 
 use super::super::jobs::{
-    JobSummary, Place, PlaceOutcome, QueuedJob, QueuedQuery, Release, ReleaseCause,
+    JobSummary, MAX_COUNTED, Place, PlaceOutcome, QueuedJob, QueuedQuery, Release, ReleaseCause,
 };
 use super::finish::Ended;
 use super::rows::{self, get};
@@ -68,15 +68,19 @@ impl SqliteStore {
 
     pub(super) async fn waiting(&self, batch: BatchNo) -> Result<Vec<JobSummary>, StoreError> {
         let found: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT model_no, COUNT(*) FROM jobs WHERE batch_no = $1 AND state = 0 \
-             GROUP BY model_no ORDER BY model_no",
+            "SELECT m.model_no, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
+               WHERE j.batch_no = m.batch_no AND j.model_no = m.model_no AND j.state = 0 \
+               LIMIT $2)) AS queued \
+             FROM batch_models m WHERE m.batch_no = $1 ORDER BY m.model_no",
         )
         .bind(batch.0)
+        .bind(MAX_COUNTED as i64)
         .fetch_all(&self.readers)
         .await
         .map_err(|error| self.error(error))?;
         found
             .into_iter()
+            .filter(|(_, queued)| *queued > 0)
             .map(|(model, queued)| {
                 Ok(JobSummary {
                     model: rows::model_no(model)?,
@@ -109,16 +113,16 @@ impl SqliteStore {
                 continue;
             };
             let slot = (place.job.batch, job.model.unwrap_or(-1));
-            if !batch.any_numerics {
+            if let Some(numerics) = place.numerics.filter(|_| !batch.any_numerics) {
                 match pins.get(&slot) {
-                    Some(pinned) if *pinned != place.numerics => {
+                    Some(pinned) if *pinned != numerics => {
                         outcomes.push(PlaceOutcome::OtherNumerics);
                         continue;
                     }
                     Some(_) => {}
                     None => {
-                        pins.insert(slot, place.numerics.clone());
-                        new_pins.push((slot, place.numerics));
+                        pins.insert(slot, numerics.clone());
+                        new_pins.push((slot, numerics));
                     }
                 }
             }
