@@ -7,31 +7,32 @@ use super::Tokenizer;
 
 /// Turns the tokens of one answer into bytes, token by token.
 ///
-/// It differs from [`Tokenizer::token_bytes`] only in the first token of vocabularies that put a
-/// space before every text (Llama 2's SPM): that space is not part of the answer.
+/// It differs from [`Tokenizer::token_bytes`] only at the beginning of an answer of vocabularies
+/// that put a space before every text: see [`Tokenizer::decoder_after`].
 #[derive(Clone)]
 pub struct DetokenizerState {
     tokenizer: Arc<Tokenizer>,
-    at_start: bool,
+    /// Whether a space at the beginning of the next bytes is to be dropped.
+    drop_space: bool,
 }
 
 impl DetokenizerState {
-    pub(super) fn new(tokenizer: Arc<Tokenizer>) -> DetokenizerState {
+    pub(super) fn new(tokenizer: Arc<Tokenizer>, drop_space: bool) -> DetokenizerState {
         DetokenizerState {
             tokenizer,
-            at_start: true,
+            drop_space,
         }
     }
 
     /// The bytes that `id` adds to the answer; empty for control tokens and unknown ids.
     pub fn push(&mut self, id: u32) -> &[u8] {
-        let bytes = self.tokenizer.token_bytes(id);
-        if bytes.is_empty() || !std::mem::take(&mut self.at_start) {
-            return bytes;
-        }
-        match bytes {
-            [b' ', rest @ ..] if self.tokenizer.strips_leading_space() => rest,
-            _ => bytes,
+        match self.tokenizer.token_bytes(id) {
+            [] => &[],
+            [b' ', rest @ ..] if std::mem::take(&mut self.drop_space) => rest,
+            bytes => {
+                self.drop_space = false;
+                bytes
+            }
         }
     }
 }
