@@ -3,6 +3,8 @@
 pub mod chat_template;
 pub mod engine;
 pub mod gguf;
+pub mod kernels;
+pub mod model;
 pub mod model_files;
 pub mod safetensors;
 pub mod tokenizer;

@@ -1,10 +1,11 @@
 //! One file mapped into memory for reading, with what is needed to notice that it changed.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 use super::error::Problem;
 
@@ -43,6 +44,18 @@ impl MappedFile {
 
     pub fn bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// Drops the whole pages within the range from this process's memory; they are read again when touched.
+    pub fn release(&self, range: Range<usize>) {
+        const PAGE: usize = 4096;
+        let start = range.start.next_multiple_of(PAGE);
+        let end = range.end / PAGE * PAGE;
+        if start < end && end <= self.map.len() {
+            // SAFETY: the map is file-backed and never written, so that dropped pages come back with the same bytes.
+            // A failure only leaves the pages where they are.
+            let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+        }
     }
 
     pub fn path(&self) -> &Path {

@@ -208,6 +208,15 @@ impl Gguf {
         self.tensors.iter().map(|info| info.bytes as u64).sum()
     }
 
+    /// Takes the tensor's pages out of this process's memory, for a loader that has copied it. They are read from the
+    /// file again if the tensor is.
+    pub fn release(&self, name: &str) {
+        if let Some(index) = self.by_name.get(name) {
+            let info = &self.tensors[*index];
+            self.parts[info.part].release(info.start..info.start + info.bytes);
+        }
+    }
+
     /// Looks whether the files still have the size and modification time they had when they were mapped. A loader
     /// calls it after it has read the weights, so that a file changed meanwhile is an error and not wrong numbers.
     ///

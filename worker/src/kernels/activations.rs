@@ -1,0 +1,90 @@
+//! Rows of activations as the matrix kernels read them: 8-bit blocks of 32, or plain f32 for float weights.
+
+use super::simd::{LANES, Simd};
+use super::{Kernel, Op};
+
+/// Values that share a scale.
+pub const BLOCK: usize = 32;
+/// A block whose greatest magnitude is below this is stored as zeros, so that no division overflows.
+const NEGLIGIBLE: f32 = 1e-30;
+/// Adding 1.5 * 2^23 rounds to an integer, ties to even.
+const MAGIC: f32 = 12_582_912.0;
+const INFINITY_BITS: u32 = 0x7F80_0000;
+
+/// 32 values of one row: `x[4g + j] ≈ scale * byte j of quads[g]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ActivationBlock {
+    /// 32 signed bytes in -127..=127, four a word, the first in the lowest byte.
+    pub quads: [i32; 8],
+    /// Greatest magnitude / 127; NaN if a value is NaN or infinite.
+    pub scale: f32,
+    /// `scale` times the sum of the bytes, for weights with a minimum.
+    pub scaled_sum: f32,
+    /// Sums of the first and the last 16 bytes.
+    pub sums: [i32; 2],
+}
+
+/// Quantises one row; `row.len()` is a multiple of 32 and `out` has one entry a block.
+pub fn quantise_row(kernel: Kernel, row: &[f32], out: &mut [ActivationBlock]) {
+    debug_assert_eq!(row.len(), out.len() * BLOCK);
+    kernel.run(QuantiseRow { row, out });
+}
+
+pub(super) struct QuantiseRow<'a> {
+    pub row: &'a [f32],
+    pub out: &'a mut [ActivationBlock],
+}
+
+impl Op for QuantiseRow<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (x, out) in self.row.as_chunks::<BLOCK>().0.iter().zip(self.out) {
+            *out = quantise_block(s, x);
+        }
+    }
+}
+
+#[inline(always)]
+fn quantise_block<S: Simd>(s: S, x: &[f32; BLOCK]) -> ActivationBlock {
+    // Bit patterns of magnitudes sort as the magnitudes do, with infinity and NaN above all.
+    let greatest = x
+        .iter()
+        .fold(0u32, |most, x| most.max(x.to_bits() & 0x7FFF_FFFF));
+    if greatest >= INFINITY_BITS {
+        return ActivationBlock {
+            scale: f32::NAN,
+            scaled_sum: f32::NAN,
+            ..ActivationBlock::default()
+        };
+    }
+    let greatest = f32::from_bits(greatest);
+    if greatest < NEGLIGIBLE {
+        return ActivationBlock::default();
+    }
+    let (scale, inverse) = (greatest / 127.0, s.splat(127.0 / greatest));
+    let mut bytes = [0i8; BLOCK];
+    let mut sums = [0i32; 2];
+    for half in 0..2 {
+        let rounded =
+            s.to_array(s.fma(s.load(&x[half * LANES..][..LANES]), inverse, s.splat(MAGIC)));
+        for (byte, rounded) in bytes[half * LANES..][..LANES].iter_mut().zip(rounded) {
+            *byte = rounded.to_bits() as i8;
+        }
+        sums[half] = bytes[half * LANES..][..LANES]
+            .iter()
+            .map(|b| i32::from(*b))
+            .sum();
+    }
+    let mut quads = [0i32; 8];
+    for (quad, four) in quads.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        *quad = i32::from_le_bytes(four.map(|b| b as u8));
+    }
+    ActivationBlock {
+        quads,
+        scale,
+        scaled_sum: scale * (sums[0] + sums[1]) as f32,
+        sums,
+    }
+}

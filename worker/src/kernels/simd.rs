@@ -1,0 +1,94 @@
+//! Sixteen virtual lanes: the vocabulary that the kernels are written in.
+
+/// Lanes of a vector: f32 and i32 values.
+pub const LANES: usize = 16;
+
+/// One instruction set's 16-lane vectors.
+///
+/// A value of the implementing type is the proof that the CPU has the instructions: only [`super::Kernel::run`]
+/// makes one. Every method is one IEEE-754 operation a lane (or an exact integer one), so that two
+/// implementations agree bit for bit, NaN payloads aside.
+pub trait Simd: Copy + Send + Sync {
+    /// 16 f32 values.
+    type F: Copy;
+    /// 16 i32 values.
+    type I: Copy;
+    /// 64 unsigned bytes: for each of 16 columns, 4 consecutive ones.
+    type B: Copy;
+
+    fn splat(self, x: f32) -> Self::F;
+    fn from_array(self, x: [f32; LANES]) -> Self::F;
+    fn to_array(self, x: Self::F) -> [f32; LANES];
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `a > b ? a : b` a lane; where either is NaN, `b`.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a < b ? x : y` a lane; `y` where either is NaN.
+    fn select_lt(self, a: Self::F, b: Self::F, x: Self::F, y: Self::F) -> Self::F;
+    /// For `t = n + 1.5 * 2^23` with integer `n` in -127..=128, the value 2^n (0 for -127, infinity for 128).
+    fn exp2_of_magic(self, t: Self::F) -> Self::F;
+    /// 16 f16 values, exactly converted.
+    fn from_f16(self, x: &[u16; LANES]) -> Self::F;
+    /// Rounds to f16, ties to even.
+    fn to_f16(self, x: Self::F) -> [u16; LANES];
+
+    fn isplat(self, x: i32) -> Self::I;
+    fn iadd(self, a: Self::I, b: Self::I) -> Self::I;
+    fn imul(self, a: Self::I, b: Self::I) -> Self::I;
+    fn ifrom_i8(self, x: &[i8; LANES]) -> Self::I;
+    fn ifrom_u8(self, x: &[u8; LANES]) -> Self::I;
+    /// Nearest f32, ties to even.
+    fn to_float(self, x: Self::I) -> Self::F;
+
+    fn bytes(self, x: &[u8; 64]) -> Self::B;
+    /// The low nibble of every byte.
+    fn low_nibbles(self, x: Self::B) -> Self::B;
+    /// The high nibble of every byte.
+    fn high_nibbles(self, x: Self::B) -> Self::B;
+    /// `acc[c] + Σ_j w[4c + j] * a[j]` for the four signed bytes of `a` (never -128); exact.
+    fn dot4(self, acc: Self::I, w: Self::B, a: i32) -> Self::I;
+    /// As [`Simd::dot4`], for bytes below 128 only.
+    fn dot4_small(self, acc: Self::I, w: Self::B, a: i32) -> Self::I;
+
+    /// Loads lanes from a slice of exactly 16 values.
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> Self::F {
+        self.from_array(*x.first_chunk::<LANES>().expect("a full vector"))
+    }
+    /// Stores lanes to a slice of at least 16 values.
+    #[inline(always)]
+    fn store(self, x: Self::F, out: &mut [f32]) {
+        *out.first_chunk_mut::<LANES>().expect("a full vector") = self.to_array(x);
+    }
+    /// Loads fewer than 16 values, the other lanes being `fill`.
+    #[inline(always)]
+    fn load_partial(self, x: &[f32], fill: f32) -> Self::F {
+        let mut lanes = [fill; LANES];
+        lanes[..x.len()].copy_from_slice(x);
+        self.from_array(lanes)
+    }
+    /// The sum of the lanes by the fixed tree: halves are added until one lane is left.
+    #[inline(always)]
+    fn sum_tree(self, x: Self::F) -> f32 {
+        let mut lanes = self.to_array(x);
+        let mut width = LANES / 2;
+        while width > 0 {
+            for i in 0..width {
+                lanes[i] += lanes[i + width];
+            }
+            width /= 2;
+        }
+        lanes[0]
+    }
+    /// The greatest lane.
+    #[inline(always)]
+    fn max_lane(self, x: Self::F) -> f32 {
+        self.to_array(x)
+            .into_iter()
+            .fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
+    }
+}

@@ -1,0 +1,604 @@
+//! The one decoder: a batched forward pass over the packed weights and the KV blocks.
+//!
+//! One step computes rows of many sequences together; a row is one token. Every operation works row by row or (row,
+//! column) by (row, column), so that a row's numbers do not depend on the others.
+
+use std::ops::Range;
+
+use crate::engine::step::{BLOCK_TOKENS, BlockId, SeqChunk, StepError, StepModel};
+use crate::kernels::Kernel;
+use crate::kernels::activations::{ActivationBlock, BLOCK, quantise_row};
+use crate::kernels::attention::{
+    AttentionChunk, AttentionParams, KvElement, KvLayer, KvPlaces, KvShape, attention,
+};
+use crate::kernels::elementwise::{add, gate_up, rms_norm, rms_norm_in_place, rope};
+use crate::kernels::math;
+use crate::kernels::matmul::{Linear, Rows, Write, linear};
+use crate::kernels::pool::Pool;
+use crate::kernels::shared::RowsMut;
+
+use super::config::ModelConfig;
+use super::rope::RopeTable;
+use super::weights::{LayerWeights, Projection, Weights};
+
+/// A loaded model with its KV memory.
+pub struct Decoder<T> {
+    config: ModelConfig,
+    weights: Weights,
+    kernel: Kernel,
+    pool: Pool,
+    ropes: Vec<RopeTable>,
+    kv: Vec<KvLayer<T>>,
+    kv_blocks: usize,
+    scratch: Scratch,
+}
+
+/// Buffers of a step, grown to the largest one and kept.
+#[derive(Default)]
+struct Scratch {
+    /// The residual stream, `hidden` a row.
+    stream: Vec<f32>,
+    /// Queries, keys, values.
+    qkv: Vec<f32>,
+    /// What attention gives.
+    attended: Vec<f32>,
+    /// Gate and up.
+    gate_up: Vec<f32>,
+    /// A matrix's result where it is not added to the stream at once.
+    branch: Vec<f32>,
+    /// Input rows of the next matrix, for float weights.
+    floats: Vec<f32>,
+    /// Input rows of the next matrix, for quantised weights.
+    blocks: Vec<ActivationBlock>,
+    /// Cosines and sines, for each kind of layer.
+    angles: Vec<Vec<f32>>,
+}
+
+/// Where one row's token stands.
+#[derive(Clone, Copy)]
+struct RowPlace {
+    token: u32,
+    position: usize,
+    block: BlockId,
+}
+
+impl<T: KvElement> Decoder<T> {
+    /// A decoder with room for `kv_blocks` blocks.
+    pub fn new(
+        config: ModelConfig,
+        weights: Weights,
+        kernel: Kernel,
+        pool: Pool,
+        kv_blocks: usize,
+    ) -> Decoder<T> {
+        let shape = KvShape {
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+        };
+        let kv = config
+            .layers
+            .iter()
+            .map(|_| KvLayer::new(shape, kv_blocks))
+            .collect();
+        let ropes = config.ropes.iter().map(RopeTable::new).collect();
+        Decoder {
+            config,
+            weights,
+            kernel,
+            pool,
+            ropes,
+            kv,
+            kv_blocks,
+            scratch: Scratch::default(),
+        }
+    }
+
+    fn rows(&self, step: &[SeqChunk<'_>]) -> Result<Vec<RowPlace>, StepError> {
+        let mut rows = Vec::new();
+        for chunk in step {
+            if chunk.end() > chunk.blocks.len() * BLOCK_TOKENS || chunk.end() > self.config.context
+            {
+                return Err(StepError {
+                    message: format!("position {} has no KV block", chunk.end()),
+                });
+            }
+            for (i, token) in chunk.tokens.iter().enumerate() {
+                let position = chunk.start + i;
+                let block = chunk.blocks[position / BLOCK_TOKENS];
+                if *token as usize >= self.config.vocab || block.0 as usize >= self.kv_blocks {
+                    return Err(StepError {
+                        message: format!("token {token} or block {} is out of range", block.0),
+                    });
+                }
+                rows.push(RowPlace {
+                    token: *token,
+                    position,
+                    block,
+                });
+            }
+        }
+        Ok(rows)
+    }
+
+    fn prepare(&mut self, rows: &[RowPlace]) {
+        let config = &self.config;
+        let scratch = &mut self.scratch;
+        let count = rows.len();
+        let qkv = config.query_width() + 2 * config.kv_width();
+        let widest = config.hidden.max(config.query_width()).max(config.ffn);
+        grow(&mut scratch.stream, count * config.hidden);
+        grow(&mut scratch.qkv, count * qkv);
+        grow(&mut scratch.attended, count * config.query_width());
+        grow(&mut scratch.gate_up, count * 2 * config.ffn);
+        grow(&mut scratch.branch, count * config.hidden);
+        grow(&mut scratch.floats, count * widest);
+        grow(&mut scratch.blocks, count * widest.div_ceil(BLOCK));
+        scratch.angles.resize_with(self.ropes.len(), Vec::new);
+        for (table, angles) in self.ropes.iter().zip(&mut scratch.angles) {
+            let width = 2 * table.pairs();
+            grow(angles, count * width);
+            self.pool
+                .for_rows(count, RowsMut::new(angles, width), |row, out| {
+                    table.angles(rows[row].position, out)
+                });
+        }
+        let (embedding, scale) = (&self.weights.embedding, config.embedding_scale);
+        self.pool.for_rows(
+            count,
+            RowsMut::new(&mut scratch.stream, config.hidden),
+            |row, out| {
+                embedding.column(rows[row].token as usize, out);
+                if let Some(scale) = scale {
+                    out.iter_mut().for_each(|x| *x *= scale);
+                }
+            },
+        );
+    }
+
+    fn layer(&mut self, layer: usize, step: &Step<'_>) {
+        let mut pass = LayerPass {
+            config: &self.config,
+            weights: &self.weights.layers[layer],
+            kernel: self.kernel,
+            pool: &mut self.pool,
+            scratch: &mut self.scratch,
+            count: step.rows,
+        };
+        let kind = self.config.layers[layer];
+        let pairs = self.ropes[kind.rope].pairs();
+        pass.queries_keys_values();
+        pass.store_keys((pairs, kind.rope), &mut self.kv[layer], &step.places);
+        pass.attend(&self.kv[layer], kind.window, &step.chunks);
+        pass.feed_forward();
+    }
+
+    /// Logits of the rows that want them.
+    fn head(&mut self, wanted: &[usize], logits: &mut Vec<f32>) {
+        let Scratch {
+            stream,
+            floats,
+            blocks,
+            ..
+        } = &mut self.scratch;
+        let (hidden, vocab) = (self.config.hidden, self.config.vocab);
+        let norm = &self.weights.output_norm;
+        let (kernel, epsilon) = (self.kernel, self.config.norm_epsilon);
+        let projection = self.weights.head.as_ref();
+        let matrix = projection.map_or(&self.weights.embedding, |head| &head.matrix);
+        let bias = projection.and_then(|head| head.bias.as_deref());
+        let outputs = (
+            RowsMut::new(floats, hidden),
+            RowsMut::new(blocks, hidden / BLOCK),
+        );
+        self.pool
+            .for_rows(wanted.len(), outputs, |row, (floats, blocks)| {
+                rms_norm(
+                    kernel,
+                    &stream[wanted[row] * hidden..][..hidden],
+                    norm,
+                    epsilon,
+                    floats,
+                );
+                if matrix.quantised() {
+                    quantise_row(kernel, floats, blocks);
+                }
+            });
+        // Every value is written below.
+        logits.resize(wanted.len() * vocab, 0.0);
+        let rows = Rows {
+            count: wanted.len(),
+            floats,
+            stride: hidden,
+            blocks,
+        };
+        let part = Linear {
+            matrix,
+            bias,
+            column: 0,
+        };
+        linear(
+            kernel,
+            &mut self.pool,
+            &[part],
+            rows,
+            (logits, vocab),
+            Write::Replace,
+        );
+        if let Some(cap) = self.config.logit_cap {
+            self.pool
+                .for_rows(wanted.len(), RowsMut::new(logits, vocab), |_, row| {
+                    for x in row {
+                        // tanh(y) = 1 - 2 / (e^2y + 1)
+                        *x = cap * (1.0 - 2.0 / (math::exp(2.0 * (*x / cap)) + 1.0));
+                    }
+                });
+        }
+    }
+}
+
+/// What the layers need to know of a step.
+struct Step<'a> {
+    rows: usize,
+    places: KvPlaces,
+    chunks: Vec<AttentionChunk<'a>>,
+}
+
+fn grow<V: Clone + Default>(buffer: &mut Vec<V>, len: usize) {
+    if buffer.len() < len {
+        buffer.resize(len, V::default());
+    }
+}
+
+/// One layer over the rows of a step.
+struct LayerPass<'a> {
+    config: &'a ModelConfig,
+    weights: &'a LayerWeights,
+    kernel: Kernel,
+    pool: &'a mut Pool,
+    scratch: &'a mut Scratch,
+    /// Rows of the step.
+    count: usize,
+}
+
+/// Lays the columns of several projections side by side.
+fn side_by_side(projections: &[Projection]) -> Vec<Linear<'_>> {
+    let mut column = 0;
+    projections
+        .iter()
+        .map(|projection| {
+            let part = Linear {
+                matrix: &projection.matrix,
+                bias: projection.bias.as_deref(),
+                column,
+            };
+            column += projection.matrix.n;
+            part
+        })
+        .collect()
+}
+
+/// Whether any of the matrices wants the activations quantised.
+fn wants_blocks(projections: &[Projection]) -> bool {
+    projections
+        .iter()
+        .any(|projection| projection.matrix.quantised())
+}
+
+impl LayerPass<'_> {
+    fn queries_keys_values(&mut self) {
+        let config = self.config;
+        let width = config.query_width() + 2 * config.kv_width();
+        self.norm_rows(
+            &self.weights.attention_norm,
+            wants_blocks(&self.weights.qkv),
+        );
+        let Scratch {
+            qkv,
+            floats,
+            blocks,
+            ..
+        } = &mut *self.scratch;
+        let rows = Rows {
+            count: self.count,
+            floats,
+            stride: config.hidden,
+            blocks,
+        };
+        linear(
+            self.kernel,
+            self.pool,
+            &side_by_side(&self.weights.qkv),
+            rows,
+            (qkv, width),
+            Write::Replace,
+        );
+    }
+
+    /// Normalises the stream into the input rows of the next matrix.
+    fn norm_rows(&mut self, weight: &[f32], quantise: bool) {
+        let (hidden, kernel, epsilon) = (self.config.hidden, self.kernel, self.config.norm_epsilon);
+        let Scratch {
+            stream,
+            floats,
+            blocks,
+            ..
+        } = &mut *self.scratch;
+        let outputs = (
+            RowsMut::new(floats, hidden),
+            RowsMut::new(blocks, hidden / BLOCK),
+        );
+        self.pool
+            .for_rows(self.count, outputs, |row, (floats, blocks)| {
+                rms_norm(
+                    kernel,
+                    &stream[row * hidden..][..hidden],
+                    weight,
+                    epsilon,
+                    floats,
+                );
+                if quantise {
+                    quantise_row(kernel, floats, blocks);
+                }
+            });
+    }
+
+    /// Normalises and rotates queries and keys, and stores keys and values.
+    fn store_keys<T: KvElement>(
+        &mut self,
+        (pairs, rope_kind): (usize, usize),
+        kv: &mut KvLayer<T>,
+        places: &KvPlaces,
+    ) {
+        let ModelConfig {
+            head_dim,
+            norm_epsilon,
+            rope_style,
+            ..
+        } = *self.config;
+        let (queries, keys) = (self.config.query_width(), self.config.kv_width());
+        let (kernel, weights) = (self.kernel, self.weights);
+        let Scratch { qkv, angles, .. } = &mut *self.scratch;
+        let angles = &angles[rope_kind];
+        let rows = RowsMut::new(qkv, queries + 2 * keys);
+        kv.store_rows(self.pool, places, (rows, queries), |row, qkv| {
+            let (cos, sin) = angles[row * 2 * pairs..][..2 * pairs].split_at(pairs);
+            let heads = |range: Range<usize>, norm: &Option<Vec<f32>>, qkv: &mut [f32]| {
+                for head in qkv[range].chunks_exact_mut(head_dim) {
+                    if let Some(norm) = norm {
+                        rms_norm_in_place(kernel, head, norm, norm_epsilon);
+                    }
+                    rope(kernel, head, cos, sin, rope_style);
+                }
+            };
+            heads(0..queries, &weights.query_norm, qkv);
+            heads(queries..queries + keys, &weights.key_norm, qkv);
+        });
+    }
+
+    fn attend<T: KvElement>(
+        &mut self,
+        kv: &KvLayer<T>,
+        window: Option<usize>,
+        chunks: &[AttentionChunk<'_>],
+    ) {
+        let config = self.config;
+        let (queries, stride) = (
+            config.query_width(),
+            config.query_width() + 2 * config.kv_width(),
+        );
+        let params = AttentionParams {
+            heads: config.heads,
+            scale: config.attention_scale,
+            window,
+        };
+        let Scratch { qkv, attended, .. } = &mut *self.scratch;
+        attention(
+            self.kernel,
+            self.pool,
+            kv,
+            params,
+            chunks,
+            (qkv, stride),
+            attended,
+        );
+        let output = &self.weights.output;
+        if output.matrix.quantised() {
+            let Scratch {
+                attended, blocks, ..
+            } = &mut *self.scratch;
+            let kernel = self.kernel;
+            let blocks = RowsMut::new(blocks, queries / BLOCK);
+            self.pool.for_rows(self.count, blocks, |row, blocks| {
+                quantise_row(kernel, &attended[row * queries..][..queries], blocks);
+            });
+        }
+        let Scratch {
+            stream,
+            branch,
+            attended,
+            blocks,
+            ..
+        } = &mut *self.scratch;
+        let rows = Rows {
+            count: self.count,
+            floats: attended,
+            stride: queries,
+            blocks,
+        };
+        let post_norm = self.weights.post_attention_norm.as_deref();
+        let target = Residual {
+            stream,
+            branch,
+            post_norm,
+        };
+        add_to_stream(self.kernel, self.pool, config, output, rows, target);
+    }
+
+    fn feed_forward(&mut self) {
+        let (hidden, ffn, kernel, gate) = (
+            self.config.hidden,
+            self.config.ffn,
+            self.kernel,
+            self.config.gate,
+        );
+        self.norm_rows(&self.weights.ffn_norm, wants_blocks(&self.weights.gate_up));
+        let Scratch {
+            gate_up: both,
+            floats,
+            blocks,
+            ..
+        } = &mut *self.scratch;
+        let rows = Rows {
+            count: self.count,
+            floats,
+            stride: hidden,
+            blocks,
+        };
+        linear(
+            kernel,
+            self.pool,
+            &side_by_side(&self.weights.gate_up),
+            rows,
+            (both, 2 * ffn),
+            Write::Replace,
+        );
+        let down = &self.weights.down;
+        let outputs = (
+            RowsMut::new(both, 2 * ffn),
+            RowsMut::new(blocks, ffn / BLOCK),
+        );
+        self.pool
+            .for_rows(self.count, outputs, |_, (both, blocks)| {
+                gate_up(kernel, both, gate);
+                if down.matrix.quantised() {
+                    quantise_row(kernel, &both[..ffn], blocks);
+                }
+            });
+        let Scratch {
+            stream,
+            branch,
+            gate_up: both,
+            blocks,
+            ..
+        } = &mut *self.scratch;
+        let rows = Rows {
+            count: self.count,
+            floats: both,
+            stride: 2 * ffn,
+            blocks,
+        };
+        let target = Residual {
+            stream,
+            branch,
+            post_norm: self.weights.post_ffn_norm.as_deref(),
+        };
+        add_to_stream(kernel, self.pool, self.config, down, rows, target);
+    }
+}
+
+/// The stream that a branch is added to, after a norm if the model has one.
+struct Residual<'a> {
+    stream: &'a mut [f32],
+    branch: &'a mut [f32],
+    post_norm: Option<&'a [f32]>,
+}
+
+fn add_to_stream(
+    kernel: Kernel,
+    pool: &mut Pool,
+    config: &ModelConfig,
+    projection: &Projection,
+    rows: Rows<'_>,
+    target: Residual<'_>,
+) {
+    let hidden = config.hidden;
+    let part = Linear {
+        matrix: &projection.matrix,
+        bias: projection.bias.as_deref(),
+        column: 0,
+    };
+    let Some(norm) = target.post_norm else {
+        return linear(
+            kernel,
+            pool,
+            &[part],
+            rows,
+            (target.stream, hidden),
+            Write::Add,
+        );
+    };
+    linear(
+        kernel,
+        pool,
+        &[part],
+        rows,
+        (target.branch, hidden),
+        Write::Replace,
+    );
+    let both = (
+        RowsMut::new(target.stream, hidden),
+        RowsMut::new(target.branch, hidden),
+    );
+    pool.for_rows(rows.count, both, |_, (stream, branch)| {
+        rms_norm_in_place(kernel, branch, norm, config.norm_epsilon);
+        add(kernel, stream, branch);
+    });
+}
+
+impl<T: KvElement> StepModel for Decoder<T> {
+    fn vocab_size(&self) -> usize {
+        self.config.vocab
+    }
+
+    fn context_len(&self) -> usize {
+        self.config.context.min(self.kv_blocks * BLOCK_TOKENS)
+    }
+
+    fn kv_blocks(&self) -> usize {
+        self.kv_blocks
+    }
+
+    fn forward(&mut self, step: &[SeqChunk<'_>], logits: &mut Vec<f32>) -> Result<(), StepError> {
+        let rows = self.rows(step)?;
+        let places = rows
+            .iter()
+            .map(|row| (row.block, row.position % BLOCK_TOKENS))
+            .collect();
+        let places = KvPlaces::new(places).ok_or_else(|| StepError {
+            message: "two tokens have the same place in the KV".to_owned(),
+        })?;
+        self.prepare(&rows);
+        let mut chunks = Vec::with_capacity(step.len());
+        let mut wanted = Vec::new();
+        let mut row = 0;
+        for chunk in step {
+            let len = chunk.tokens.len();
+            chunks.push(AttentionChunk {
+                row,
+                len,
+                start: chunk.start,
+                blocks: chunk.blocks,
+            });
+            row += len;
+            if chunk.logits {
+                wanted.push(row - 1);
+            }
+        }
+        let pass = Step {
+            rows: rows.len(),
+            places,
+            chunks,
+        };
+        for layer in 0..self.config.layers.len() {
+            self.layer(layer, &pass);
+        }
+        self.head(&wanted, logits);
+        Ok(())
+    }
+
+    fn copy_block(&mut self, from: BlockId, to: BlockId) {
+        for layer in &mut self.kv {
+            layer.copy_block(from, to);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Models: from files to something that computes steps.
+//!
+//! [`load`] reads a model's configuration and weights, plans its memory, and gives a [`StepModel`] with the tokenizer
+//! and chat template that belong to it. One [`decoder`] runs all architectures whose configuration it understands.
+
+pub mod config;
+pub mod decoder;
+mod gguf_config;
+mod gguf_source;
+pub mod memory;
+pub mod numerics;
+mod rope;
+mod weights;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::chat_template::ChatTemplate;
+use crate::engine::step::StepModel;
+use crate::gguf::{Gguf, GgufError};
+use crate::kernels::Kernel;
+use crate::kernels::pack::PackedMatrix;
+use crate::kernels::pool::Pool;
+use crate::model_files::{ModelFiles, ResolvedModel};
+use crate::tokenizer::{Tokenizer, TokenizerError};
+
+use config::ModelConfig;
+use decoder::Decoder;
+use memory::{Demand, KvType, MemoryPlan};
+use weights::{TensorSource, Weights};
+
+/// How a model is loaded. Nothing here but `kv` and `context` changes a byte of any result.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Threads that compute.
+    pub threads: usize,
+    /// Sequences that run at once.
+    pub slots: usize,
+    /// Memory budget in bytes; without one, a share of what is free.
+    pub memory: Option<u64>,
+    pub kv: KvType,
+    /// Positions of the longest sequence; without a wish, what the model was made for.
+    pub context: Option<usize>,
+    /// The instruction set; without a wish, the best of the CPU.
+    pub kernel: Option<Kernel>,
+}
+
+/// A model that is ready to compute.
+pub struct LoadedModel {
+    pub model: Box<dyn StepModel>,
+    pub tokenizer: Arc<Tokenizer>,
+    /// `None` for a base model.
+    pub template: Option<Arc<ChatTemplate>>,
+    pub memory: MemoryPlan,
+    pub architecture: String,
+    /// Whether it runs one sequence at a time.
+    pub sequential: bool,
+    /// Which nodes compute the same bytes.
+    pub numerics: String,
+    /// Whether its results are the same bytes on every node of these numerics.
+    pub reproducible: bool,
+}
+
+/// A model that could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    #[error("the tokenizer of {path} cannot be used: {source}", path = .path.display())]
+    Tokenizer {
+        path: PathBuf,
+        source: TokenizerError,
+    },
+    /// The file is sound, but no model that can be computed.
+    #[error("{path} cannot be loaded: {problem}", path = .path.display())]
+    Unsupported { path: PathBuf, problem: String },
+    /// Weights, scratch and the least KV are more than the budget.
+    #[error("{path} is too large for the memory: {problem}", path = .path.display())]
+    TooLarge { path: PathBuf, problem: String },
+}
+
+/// Loads a model that has been resolved to files.
+///
+/// # Errors
+/// The files are damaged, of an architecture or tokenizer that is not known, or too large for the memory.
+pub fn load(model: &ResolvedModel, options: &LoadOptions) -> Result<LoadedModel, LoadError> {
+    match &model.files {
+        ModelFiles::Gguf(paths) => load_gguf(paths, options),
+        ModelFiles::Safetensors { dir } => Err(LoadError::Unsupported {
+            path: dir.clone(),
+            problem: "safetensors models are not read yet".to_owned(),
+        }),
+    }
+}
+
+/// Loads a GGUF model from its file, or from the files of a split one in order.
+///
+/// # Errors
+/// The file is damaged, of an architecture or tokenizer that is not known, or too large for the memory.
+pub fn load_gguf(paths: &[PathBuf], options: &LoadOptions) -> Result<LoadedModel, LoadError> {
+    let gguf = Gguf::open_parts(paths)?;
+    let path = gguf.path().to_owned();
+    let unsupported = |problem: String| LoadError::Unsupported {
+        path: path.clone(),
+        problem,
+    };
+    let architecture = gguf.architecture()?;
+    if !gguf_config::ARCHITECTURES.contains(&architecture) {
+        return Err(unsupported(format!(
+            "its architecture is `{architecture}`; rbee runs {}",
+            gguf_config::ARCHITECTURES.join(", ")
+        )));
+    }
+    let config = gguf_config::read(&gguf, options.context).map_err(unsupported)?;
+    config.validate().map_err(unsupported)?;
+    if gguf_config::vocabulary(&gguf).is_some_and(|tokens| tokens > config.vocab) {
+        return Err(unsupported(
+            "its tokenizer has more tokens than its embedding".to_owned(),
+        ));
+    }
+    let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|source| LoadError::Tokenizer {
+        path: path.clone(),
+        source,
+    })?;
+    let template = chat_template(&gguf, &tokenizer).map_err(unsupported)?;
+    let weights = gguf.tensors().map(packed_bytes).sum::<usize>() as u64;
+    let demand = Demand {
+        weights,
+        slots: options.slots,
+        kv: options.kv,
+        budget: options.memory,
+    };
+    let memory = memory::plan(&config, demand).map_err(|problem| LoadError::TooLarge {
+        path: path.clone(),
+        problem,
+    })?;
+    let text = Text {
+        tokenizer: Arc::new(tokenizer),
+        template: template.map(Arc::new),
+    };
+    let loaded = assemble(
+        config,
+        &gguf_source::GgufSource(&gguf),
+        options,
+        memory,
+        text,
+    )
+    .map_err(unsupported)?;
+    gguf.check_unchanged()?;
+    Ok(loaded)
+}
+
+fn packed_bytes(info: &crate::gguf::TensorInfo) -> usize {
+    let k = info.shape[0];
+    if info.shape.len() == 1 {
+        k * 4
+    } else {
+        PackedMatrix::packed_bytes(info.dtype, info.elements() / k, k)
+    }
+}
+
+fn chat_template(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>, String> {
+    let Some(source) = gguf
+        .get("tokenizer.chat_template")
+        .and_then(|value| value.as_str())
+    else {
+        return Ok(None);
+    };
+    ChatTemplate::new(source, tokenizer)
+        .map(Some)
+        .map_err(|e| format!("its chat template is unusable: {e}"))
+}
+
+struct Text {
+    tokenizer: Arc<Tokenizer>,
+    template: Option<Arc<ChatTemplate>>,
+}
+
+fn assemble(
+    config: ModelConfig,
+    source: &dyn TensorSource,
+    options: &LoadOptions,
+    memory: MemoryPlan,
+    text: Text,
+) -> Result<LoadedModel, String> {
+    let kernel = options.kernel.unwrap_or_else(Kernel::detect);
+    let mut pool = Pool::new(options.threads);
+    let weights = Weights::load(&config, source, &mut pool)?;
+    let architecture = config.architecture.clone();
+    let model: Box<dyn StepModel> = match options.kv {
+        KvType::F16 => Box::new(Decoder::<u16>::new(
+            config,
+            weights,
+            kernel,
+            pool,
+            memory.kv_blocks,
+        )),
+        KvType::F32 => Box::new(Decoder::<f32>::new(
+            config,
+            weights,
+            kernel,
+            pool,
+            memory.kv_blocks,
+        )),
+    };
+    Ok(LoadedModel {
+        model,
+        tokenizer: text.tokenizer,
+        template: text.template,
+        memory,
+        architecture,
+        sequential: false,
+        numerics: numerics::digest(kernel, options.kv),
+        reproducible: true,
+    })
+}
