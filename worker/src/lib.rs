@@ -6,5 +6,6 @@ pub mod gguf;
 pub mod kernels;
 pub mod model;
 pub mod model_files;
+pub mod node;
 pub mod safetensors;
 pub mod tokenizer;
