@@ -4,6 +4,7 @@
 
 pub mod checkpoint;
 pub mod driver;
+pub mod fake_hub;
 pub mod gguf_file;
 pub mod logits;
 pub mod oracle;

@@ -16,7 +16,8 @@ mod mapped;
 mod reader;
 mod split;
 mod value;
-pub mod write;
+#[cfg(test)]
+pub(crate) mod write;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Writing GGUF files (version 3): for generated models and for the tests of everything that reads them. It writes
-//! what it is given, valid or not, apart from the layout that the format prescribes.
+//! Writing GGUF files (version 3) for the tests of what reads them. It writes what it is given, valid or not, apart
+//! from the layout that the format prescribes.
 
 use super::{Array, BlockType, Value};
 
