@@ -1,28 +1,53 @@
 //! Chat templates: from messages to the prompt that the model was trained on.
 //!
-//! Owns the rendering of a model's own Jinja template and the rule that message content never
-//! yields control tokens. It does not tokenise.
+//! Owns the rendering of a model's own Jinja template, the limits on it, and the rule that message
+//! content never yields control tokens. It does not tokenise.
+//!
+//! **Message content never yields control tokens.** A conversation is rendered twice: once as it
+//! is, and once with every character of the user's strings that occurs in a control token replaced
+//! by a private-use stand-in ([`mark`]). If both texts agree, the stand-ins say for every character
+//! whether the template or the user wrote it, whatever trimming, slicing or joining lay between,
+//! and only control tokens that the template wrote entirely are parsed. If they differ, the
+//! template looked into the text (`'</think>' in content`), and it is rendered a third time with
+//! stand-ins only for the characters of control tokens that no string literal of the template
+//! holds; the characters of a control token that has none such are replaced in look-alikes only.
+//! The words that templates build control tokens from and compare, known roles and part types, are
+//! not replaced. A look-alike in a message thus reaches the model as text.
+//!
+//! **The last message.** The prompt always ends with the opening of the assistant's turn, also
+//! after an assistant's message, as OpenAI's API and vLLM do; a message is never continued.
 
-use serde_json::{Map, Value};
+mod date;
+mod environment;
+mod error;
+mod json;
+mod literals;
+mod mark;
+mod messages;
+mod source;
+mod values;
 
-use crate::tokenizer::{Segment, Tokenizer};
+use std::collections::{BTreeSet, HashSet};
 
-/// Why a conversation could not be rendered.
-#[derive(Debug, thiserror::Error)]
-pub enum TemplateError {
-    /// The template cannot be parsed.
-    #[error("the model's chat template cannot be used: {why}")]
-    Invalid {
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The template stopped with an error, or ran into a limit.
-    #[error("the chat template failed on this conversation: {why}")]
-    Render {
-        /// What happened.
-        why: String,
-    },
-}
+use minijinja::{Environment, Value as TemplateValue};
+use serde_json::{Map, Value, json};
+
+use crate::tokenizer::{Segment, Tokenizer, is_markable};
+use date::Date;
+use environment::{DATE_VARIABLE, TEMPLATE, on_deep_stack, render_error};
+use mark::{MarkRule, Marks, is_private_use};
+use messages::ContentForm;
+
+pub use error::TemplateError;
+
+/// Fuel for a conversation of no size; real templates use a few hundred units a message.
+const BASE_FUEL: u64 = 500_000;
+/// More fuel for each byte of the request.
+const FUEL_PER_BYTE: u64 = 32;
+/// The most fuel for one rendering: a fraction of a second, and about 300 MB of text passed on.
+const MAX_FUEL: u64 = 5_000_000;
+/// What the form of `content` is found out with; no template holds it by chance.
+const PROBE: &str = "rbee4c1e7probe";
 
 /// What a template is rendered with.
 #[derive(Debug, Clone, Copy)]
@@ -39,71 +64,250 @@ pub struct ChatInput<'a> {
     pub add_generation_prompt: bool,
 }
 
-/// A compiled chat template.
+/// A model's compiled chat template.
 pub struct ChatTemplate {
-    environment: minijinja::Environment<'static>,
+    plain: Compiled,
+    /// The variant for conversations with tools, where the model has one.
+    tools: Option<Compiled>,
+    bos: String,
+    eos: String,
+}
+
+/// One template, with what must be known to mark a user's text.
+struct Compiled {
+    environment: Environment<'static>,
+    form: ContentForm,
+    /// Private-use characters in the source, which cannot be marks.
+    taken: HashSet<char>,
+    /// Marks every character that a control token holds.
+    full: MarkRule,
+    /// Marks what the template does not compare anything with.
+    careful: MarkRule,
 }
 
 impl ChatTemplate {
     /// Compiles `source`; `tokenizer` tells what the control tokens, bos and eos are.
-    pub fn new(source: &str, _tokenizer: &Tokenizer) -> Result<ChatTemplate, TemplateError> {
-        let mut environment = minijinja::Environment::new();
-        let syntax = minijinja::syntax::SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()
-            .map_err(|error| TemplateError::Invalid {
-                why: error.to_string(),
-            })?;
-        environment.set_syntax(syntax);
-        environment
-            .add_template_owned("chat", source.to_owned())
-            .map_err(|error| TemplateError::Invalid {
-                why: error.to_string(),
-            })?;
-        Ok(ChatTemplate { environment })
+    pub fn new(source: &str, tokenizer: &Tokenizer) -> Result<ChatTemplate, TemplateError> {
+        let text = |id: Option<u32>| {
+            id.and_then(|id| tokenizer.token_text(id))
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let (bos, eos) = (text(tokenizer.bos()), text(tokenizer.eos()));
+        Ok(ChatTemplate {
+            plain: Compiled::new(source, tokenizer)?,
+            tools: None,
+            bos,
+            eos,
+        })
+    }
+
+    /// Uses `source` for conversations with tools.
+    pub fn with_tools(
+        mut self,
+        source: &str,
+        tokenizer: &Tokenizer,
+    ) -> Result<ChatTemplate, TemplateError> {
+        self.tools = Some(Compiled::new(source, tokenizer)?);
+        Ok(self)
     }
 
     /// The prompt for a conversation.
     pub fn render(&self, input: &ChatInput<'_>) -> Result<Vec<Segment>, TemplateError> {
-        let failed = |error: minijinja::Error| TemplateError::Render {
-            why: error.to_string(),
+        let date =
+            Date::parse(input.date)
+                .map(|_| input.date)
+                .ok_or_else(|| TemplateError::Failed {
+                    why: format!("`{}` is not a date of the form YYYY-MM-DD", input.date),
+                })?;
+        let compiled = self
+            .tools
+            .as_ref()
+            .filter(|_| input.tools.is_some())
+            .unwrap_or(&self.plain);
+        let conversation = Conversation {
+            messages: messages::in_form(input.messages, compiled.form),
+            tools: input.tools,
+            kwargs: input.kwargs,
+            fixed: [
+                ("bos_token", TemplateValue::from(self.bos.as_str())),
+                ("eos_token", TemplateValue::from(self.eos.as_str())),
+                (
+                    "add_generation_prompt",
+                    TemplateValue::from(input.add_generation_prompt),
+                ),
+                (DATE_VARIABLE, TemplateValue::from(date)),
+            ],
         };
-        let mut context = input.kwargs.clone();
-        context.insert(
-            "messages".into(),
-            input.messages.iter().cloned().map(Value::Object).collect(),
-        );
-        context.insert(
-            "add_generation_prompt".into(),
-            input.add_generation_prompt.into(),
-        );
-        let template = self.environment.get_template("chat").map_err(failed)?;
-        let text = template
-            .render(template_value(&Value::Object(context)))
-            .map_err(failed)?;
-        Ok(vec![Segment {
-            text,
-            special: true,
-        }])
+        on_deep_stack(|| compiled.render(&conversation))?
     }
 }
 
-fn template_value(value: &Value) -> minijinja::Value {
-    match value {
-        Value::Null => minijinja::Value::from(()),
-        Value::Bool(flag) => minijinja::Value::from(*flag),
-        Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-            (Some(signed), _, _) => minijinja::Value::from(signed),
-            (_, Some(unsigned), _) => minijinja::Value::from(unsigned),
-            (_, _, float) => minijinja::Value::from(float),
-        },
-        Value::String(text) => minijinja::Value::from(text.as_str()),
-        Value::Array(items) => minijinja::Value::from_iter(items.iter().map(template_value)),
-        Value::Object(fields) => minijinja::Value::from_pairs(
-            fields
+/// A conversation in the template's form.
+struct Conversation<'a> {
+    messages: Vec<Map<String, Value>>,
+    tools: Option<&'a [Value]>,
+    kwargs: &'a Map<String, Value>,
+    fixed: [(&'static str, TemplateValue); 4],
+}
+
+impl Conversation<'_> {
+    /// The template's variables; a request's own cannot replace the fixed ones.
+    fn context(&self, marks: Option<&Marks<'_>>) -> TemplateValue {
+        let mut variables: Vec<(String, TemplateValue)> = self
+            .kwargs
+            .iter()
+            .map(|(name, value)| (name.clone(), values::template_value(value, marks)))
+            .collect();
+        let messages = self
+            .messages
+            .iter()
+            .map(|message| values::map_value(message, marks));
+        variables.push((
+            "messages".into(),
+            TemplateValue::from(messages.collect::<Vec<_>>()),
+        ));
+        if let Some(tools) = self.tools {
+            let tools = tools.iter().map(|tool| values::template_value(tool, marks));
+            variables.push((
+                "tools".into(),
+                TemplateValue::from(tools.collect::<Vec<_>>()),
+            ));
+        }
+        variables.extend(
+            self.fixed
                 .iter()
-                .map(|(key, value)| (key.as_str(), template_value(value))),
-        ),
+                .map(|(name, value)| ((*name).to_owned(), value.clone())),
+        );
+        TemplateValue::from_pairs(variables)
+    }
+
+    fn for_each_text(&self, visit: &mut impl FnMut(&str)) {
+        let fields = self.messages.iter().flatten().chain(self.kwargs);
+        for (key, value) in fields {
+            visit(key);
+            values::for_each_text(value, visit);
+        }
+        for tool in self.tools.into_iter().flatten() {
+            values::for_each_text(tool, visit);
+        }
     }
 }
+
+impl Compiled {
+    fn new(source: &str, tokenizer: &Tokenizer) -> Result<Compiled, TemplateError> {
+        let controls: Vec<&str> = tokenizer.control_texts().collect();
+        let environment = on_deep_stack(|| environment::compile(source))??;
+        let mut compiled = Compiled {
+            environment,
+            form: ContentForm::Text,
+            taken: source.chars().filter(|c| is_private_use(*c)).collect(),
+            full: MarkRule::always(markable(&controls)),
+            careful: careful_rule(source, &controls).ok_or_else(|| TemplateError::Invalid {
+                why: "there are too many control tokens".into(),
+            })?,
+        };
+        if !compiled.shows(ContentForm::Text) && compiled.shows(ContentForm::Parts) {
+            compiled.form = ContentForm::Parts;
+        }
+        Ok(compiled)
+    }
+
+    /// Whether a message with its content in this form shows up as its bare text.
+    fn shows(&self, form: ContentForm) -> bool {
+        let message = json!({"role": "user", "content": PROBE});
+        let Value::Object(message) = message else {
+            return false;
+        };
+        let empty = TemplateValue::from("");
+        let conversation = Conversation {
+            messages: messages::in_form(&[message], form),
+            tools: None,
+            kwargs: &Map::new(),
+            fixed: [
+                ("bos_token", empty.clone()),
+                ("eos_token", empty),
+                ("add_generation_prompt", TemplateValue::from(true)),
+                (DATE_VARIABLE, TemplateValue::from("2024-07-26")),
+            ],
+        };
+        let rendered = on_deep_stack(|| self.render_once(&conversation, None, BASE_FUEL));
+        // A list that is printed as a whole shows its syntax as well.
+        matches!(rendered, Ok(Ok(text)) if text.contains(PROBE) && !text.contains("'text'") && !text.contains("\"text\""))
+    }
+
+    fn render(&self, conversation: &Conversation<'_>) -> Result<Vec<Segment>, TemplateError> {
+        let mut bytes = 0u64;
+        let mut taken = self.taken.clone();
+        conversation.for_each_text(&mut |text| {
+            bytes += text.len() as u64;
+            taken.extend(text.chars().filter(|c| is_private_use(*c)));
+        });
+        let fuel = bytes
+            .saturating_mul(FUEL_PER_BYTE)
+            .saturating_add(BASE_FUEL)
+            .min(MAX_FUEL);
+        let plain = self.render_once(conversation, None, fuel)?;
+        let marks = |rule| {
+            Marks::new(rule, &taken).ok_or_else(|| TemplateError::TooMuch {
+                why: "the messages use too many different private-use characters".into(),
+            })
+        };
+        let full = marks(&self.full)?;
+        match self.render_once(conversation, Some(&full), fuel) {
+            Ok(text) if full.unmark(&text) == plain => return Ok(full.segments(&text)),
+            _ => {}
+        }
+        let careful = marks(&self.careful)?;
+        Ok(careful.segments(&self.render_once(conversation, Some(&careful), fuel)?))
+    }
+
+    fn render_once(
+        &self,
+        conversation: &Conversation<'_>,
+        marks: Option<&Marks<'_>>,
+        fuel: u64,
+    ) -> Result<String, TemplateError> {
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(fuel));
+        let template = environment
+            .get_template(TEMPLATE)
+            .map_err(|error| render_error(&error))?;
+        template
+            .render(conversation.context(marks))
+            .map_err(|error| render_error(&error))
+    }
+}
+
+/// The characters of control tokens that can be marked.
+fn markable(controls: &[&str]) -> BTreeSet<char> {
+    controls
+        .iter()
+        .flat_map(|text| text.chars())
+        .filter(|c| is_markable(*c))
+        .collect()
+}
+
+/// Marks the characters of control tokens that no literal of the template holds beside whole
+/// control tokens, and look-alikes of the control tokens that have no such character.
+fn careful_rule(source: &str, controls: &[&str]) -> Option<MarkRule> {
+    let mut compared: BTreeSet<char> = BTreeSet::new();
+    literals::for_each_literal(source, |literal| {
+        let mut literal = literal.to_owned();
+        for control in controls {
+            if literal.contains(control) {
+                literal = literal.replace(control, " ");
+            }
+        }
+        compared.extend(literal.chars());
+    });
+    let rare: BTreeSet<char> = markable(controls).difference(&compared).copied().collect();
+    let common = controls
+        .iter()
+        .filter(|text| !text.contains(|c| rare.contains(&c)));
+    let common = common.map(|text| (*text).to_owned()).collect();
+    MarkRule::always(rare).and_look_alikes(common)
+}
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,7 @@ use table::TokenTable;
 
 pub use detokenizer::{DetokenizerState, TextDecoder};
 pub use error::TokenizerError;
+pub(crate) use special::is_markable;
 pub use vocab::{SpecialIds, TokenKind, VocabSpec};
 
 /// Whether control tokens that appear as text (`<|im_end|>`) become the token or stay text.
@@ -191,4 +192,4 @@ impl Tokenizer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -18,6 +18,13 @@ pub(super) struct SpecialToken {
     pub(super) strip_after: bool,
 }
 
+/// Whether `c` can be told apart as a user's when a conversation is rendered; see
+/// [`crate::chat_template`]. White space is not, because templates trim it, and neither is what
+/// JSON escapes.
+pub(crate) fn is_markable(c: char) -> bool {
+    !c.is_whitespace() && !c.is_control() && c != '"' && c != '\\'
+}
+
 /// The parts of a text in which control tokens are parsed: ascending, disjoint, not adjacent.
 #[derive(Debug, Default)]
 pub(super) struct SpecialSpans(Vec<Range<usize>>);
@@ -90,9 +97,12 @@ impl SpecialTokens {
         }
     }
 
-    /// Prepares the search; tokens with an empty text are left out.
+    /// Prepares the search. Control tokens without a markable character are left out: in a rendered
+    /// conversation they could not be told from a user's text.
     pub(super) fn new(mut tokens: Vec<SpecialToken>) -> Result<SpecialTokens, TokenizerError> {
-        tokens.retain(|token| !token.text.is_empty());
+        tokens.retain(|token| {
+            !token.text.is_empty() && (!token.control || token.text.contains(is_markable))
+        });
         let all = searcher(tokens.iter().map(|token| token.text.as_str()))?;
         let plain: Vec<usize> = (0..tokens.len())
             .filter(|index| !tokens[*index].control)

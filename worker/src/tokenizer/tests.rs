@@ -10,7 +10,7 @@ use super::*;
 use crate::gguf::Gguf;
 
 /// Code, scripts, emoji, white space of every length, digits, contractions, look-alikes.
-pub(super) const TORTURE: &str = concat!(
+pub(crate) const TORTURE: &str = concat!(
     "fn main() {\n\tlet x: Vec<u8> = vec![0x1F; 1_000];\r\n    println!(\"{x:?}\");\n}\n\n\n",
     "def f(a, *b, **c):\n        return {k: v for k, v in c.items() if v != None}  # ok\n",
     "日本語のテキストと漢字、カタカナ。中文字符，标点！한국어 문장입니다. ",
@@ -87,14 +87,16 @@ fn smollm2_tokenises_the_torture_text_as_shimmytok_does() {
 #[test]
 fn gemma3_tokenises_the_torture_text_as_shimmytok_does() {
     // shimmytok does not look for user-defined tokens (`<s>` is HTML to Gemma, runs of spaces are
-    // tokens); the test after this one covers them.
+    // tokens) and reads Ġ as a space; the test after this one covers both.
     let spec = VocabSpec::from_gguf(&Gguf::open(&model("gemma3-270m.gguf")).unwrap()).unwrap();
     let tokens = spec.tokens.iter().zip(&spec.kinds);
     let user_defined: Vec<&str> = tokens
         .filter(|(_, kind)| **kind == TokenKind::UserDefined)
         .map(|(text, _)| text.as_str())
         .collect();
-    let fit = |piece: &str| !user_defined.iter().any(|token| piece.contains(token));
+    let fit = |piece: &str| {
+        !piece.contains('Ġ') && !user_defined.iter().any(|token| piece.contains(token))
+    };
     shimmytok_agrees("gemma3-270m.gguf", ParseSpecial::Yes, fit);
     shimmytok_agrees("gemma3-270m.gguf", ParseSpecial::No, fit);
 }
@@ -369,7 +371,6 @@ fn ten_megabytes_without_a_space_are_tokenised_in_seconds() {
             let tokens = tokenizer.encode(&text, ParseSpecial::No);
             let took = started.elapsed();
             assert_eq!(decode(&tokenizer, &tokens).len(), text.len());
-            println!("{name}: {took:?} for 10 MB of {unit:?}");
             assert!(
                 took.as_secs() < 60,
                 "{name} took {took:?} for 10 MB of {unit:?}"
