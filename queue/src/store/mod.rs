@@ -4,6 +4,8 @@
 //! bounded chunks, where its doc says so), and takes and returns vectors where jobs are many. All
 //! state changes are decided by `state`. SQL lives in the implementations only.
 
+#[cfg(test)]
+mod contract;
 mod error;
 mod jobs;
 mod network_fs;

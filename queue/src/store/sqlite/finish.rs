@@ -118,8 +118,8 @@ impl SqliteStore {
             *number += 1;
         }
         sqlx::query(
-            "UPDATE jobs SET state = v.state, finish_no = v.number, node = NULL FROM \
-               (SELECT value ->> 0 AS b, value ->> 1 AS i, value ->> 2 AS state, \
+            "UPDATE jobs SET state = v.after, finish_no = v.number, node = NULL FROM \
+               (SELECT value ->> 0 AS b, value ->> 1 AS i, value ->> 2 AS after, \
                 value ->> 3 AS number FROM json_each($1)) AS v \
              WHERE jobs.batch_no = v.b AND jobs.idx = v.i",
         )

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Connection, Sqlite, Transaction};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -67,11 +67,7 @@ impl SqliteStore {
         }
         make_private_file(path).map_err(open_error)?;
         let options = connect_options(path);
-        let store = SqliteStore {
-            writer: pool(1).connect_lazy_with(options.clone()),
-            readers: pool(READERS).connect_lazy_with(options.pragma("query_only", "1")),
-            place,
-        };
+        let store = SqliteStore::connect(options, place);
         match schema::migrate(&store.writer).await {
             Ok(None) => Ok(store),
             Ok(Some(found)) => Err(StoreError::NewerSchema {
@@ -80,6 +76,14 @@ impl SqliteStore {
                 known: schema::KNOWN_SCHEMA,
             }),
             Err(error) => Err(store.error(error)),
+        }
+    }
+
+    fn connect(options: SqliteConnectOptions, place: String) -> SqliteStore {
+        SqliteStore {
+            writer: pool(1).connect_lazy_with(options.clone()),
+            readers: pool(READERS).connect_lazy_with(options.pragma("query_only", "1")),
+            place,
         }
     }
 
@@ -134,6 +138,9 @@ fn pool(connections: u32) -> SqlitePoolOptions {
         .acquire_timeout(CONNECTION_TIMEOUT)
         .idle_timeout(None)
         .max_lifetime(None)
+        // SQLite ends a transaction by itself when the disk is full, and the driver goes on
+        // counting it as open: such a connection is replaced.
+        .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
 }
 
 fn connect_options(path: &Path) -> SqliteConnectOptions {

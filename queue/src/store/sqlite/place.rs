@@ -147,8 +147,8 @@ impl SqliteStore {
         pins: Vec<((BatchNo, i64), String)>,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE jobs SET state = $2, attempt = attempt + 1, node = v.node FROM \
-               (SELECT value ->> 0 AS b, value ->> 1 AS i, value ->> 2 AS node \
+            "UPDATE jobs SET state = $2, attempt = jobs.attempt + 1, node = v.holder FROM \
+               (SELECT value ->> 0 AS b, value ->> 1 AS i, value ->> 2 AS holder \
                 FROM json_each($1)) AS v \
              WHERE jobs.batch_no = v.b AND jobs.idx = v.i",
         )
@@ -311,10 +311,11 @@ impl SqliteStore {
         changes: Vec<serde_json::Value>,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE jobs SET state = v.state, node = NULL, blamed = MAX(blamed, v.blamed), \
-             crashes = crashes + v.crashes, losses = losses + v.losses FROM \
-               (SELECT value ->> 0 AS b, value ->> 1 AS i, value ->> 2 AS state, \
-                value ->> 3 AS blamed, value ->> 4 AS crashes, value ->> 5 AS losses \
+            "UPDATE jobs SET state = v.after, node = NULL, \
+             blamed = CASE WHEN v.blame > 0 THEN 1 ELSE jobs.blamed END, \
+             crashes = jobs.crashes + v.crash, losses = jobs.losses + v.loss FROM \
+               (SELECT value ->> 0 AS b, value ->> 1 AS i, value ->> 2 AS after, \
+                value ->> 3 AS blame, value ->> 4 AS crash, value ->> 5 AS loss \
                 FROM json_each($1)) AS v \
              WHERE jobs.batch_no = v.b AND jobs.idx = v.i",
         )

@@ -1,0 +1,225 @@
+//! What every store must do, as tests over `dyn Store`.
+//!
+//! An implementation passes the suite with `store_contract!(open)`, where `open` is an async
+//! function that gives a fresh store and a guard which keeps it alive. New behaviour of stores is
+//! written down here first.
+
+pub mod finishing;
+pub mod loading;
+pub mod placing;
+pub mod reading;
+
+use super::*;
+use crate::batch::{Batch, BatchModel, BatchSpec};
+use crate::ids::{Attempt, ContentHash, JobIndex, JobRef, ModelNo, ModelSha, NodeInstance};
+use crate::jsonl::{LineOptions, Shape};
+use crate::record::{Choice, Completed, FinishReason, JobError, JobStats, ResultRecord, Usage};
+
+/// Every test of the suite, run on the stores that `$open` gives.
+macro_rules! store_contract {
+    ($open:path) => {
+        $crate::store::contract::store_contract!($open;
+            loading: filled_batch_is_seen_only_once_sealed,
+            loading: sealed_batch_counts_its_bad_lines_as_failed,
+            loading: batch_of_bad_lines_only_is_completed,
+            loading: empty_batch_is_refused_and_gone,
+            loading: duplicate_ids_are_listed_with_their_lines,
+            loading: defaulted_ids_take_part_in_the_duplicate_check,
+            loading: equal_jobs_are_numbered_in_input_order,
+            loading: second_batch_with_a_key_is_answered_by_the_first,
+            loading: key_is_free_after_cancel_purge_and_request,
+            loading: keys_of_two_owners_do_not_meet,
+            loading: hidden_batches_are_listed_for_the_sweeper,
+            loading: deleted_batch_leaves_nothing,
+            loading: batches_are_listed_from_the_newest_in_pages,
+            loading: oversized_call_is_refused,
+            placing: each_placement_has_a_greater_attempt,
+            placing: job_is_placed_once,
+            placing: first_placement_pins_the_numerics,
+            placing: batch_for_any_numerics_pins_nothing,
+            placing: paused_batch_places_nothing,
+            placing: queued_jobs_come_in_input_order_by_model,
+            placing: released_job_is_queued_again_under_its_old_attempt_no_more,
+            placing: release_of_a_batch_spares_the_kept_nodes,
+            placing: third_crash_alone_fails_the_job,
+            placing: crash_among_mates_makes_the_job_run_alone_and_fails_it_never,
+            finishing: finish_stores_one_result_with_a_number,
+            finishing: late_result_of_an_old_attempt_changes_nothing,
+            finishing: second_result_of_one_attempt_changes_nothing,
+            finishing: one_call_with_the_same_job_twice_stores_it_once,
+            finishing: last_result_completes_the_batch,
+            finishing: counters_equal_rows_after_every_kind_of_end,
+            finishing: cancel_ends_queued_jobs_and_waits_for_placed_ones,
+            finishing: result_in_a_cancelling_batch_is_kept,
+            finishing: retry_runs_circumstances_again_and_keeps_verdicts,
+            finishing: retry_of_all_failures_spares_bad_lines,
+            finishing: state_changes_leave_lines_as_they_are,
+            reading: pages_give_every_job_once_in_input_order,
+            reading: page_is_bounded_in_bytes,
+            reading: results_are_followed_in_the_order_they_came,
+            reading: text_with_nul_quotes_and_emoji_reads_back,
+            reading: jobs_are_found_by_name,
+        );
+    };
+    ($open:path; $($group:ident: $name:ident,)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                let (store, _guard) = $open().await;
+                $crate::store::contract::$group::$name(&store).await;
+            }
+        )*
+    };
+}
+pub(crate) use store_contract;
+
+pub const OWNER: &str = "ann";
+
+pub fn model(no: u32) -> BatchModel {
+    BatchModel {
+        no: ModelNo(no),
+        requested: format!("model-{no}"),
+        sha256: Some(ModelSha([no as u8; 32])),
+        revision: None,
+        numerics: None,
+    }
+}
+
+pub fn new_batch(key: Option<&str>) -> NewBatch {
+    NewBatch {
+        owner: OWNER.into(),
+        name: Some("nightly".into()),
+        idempotency_key: key.map(str::to_owned),
+        spec: BatchSpec::new(LineOptions::new("model-0")),
+        models: vec![model(0), model(1)],
+    }
+}
+
+/// A good line of model 0.
+pub fn job(index: u64) -> NewJob {
+    let line = format!(r#"{{"prompt":"number {index}"}}"#);
+    NewJob {
+        index: JobIndex(index),
+        line_number: index * 2 + 1,
+        content: ContentHash::of_bad_line(line.as_bytes()),
+        line,
+        shape: Some(Shape::Short),
+        custom_id: None,
+        verdict: Ok(ModelNo(0)),
+    }
+}
+
+pub fn bad_job(index: u64) -> NewJob {
+    NewJob {
+        verdict: Err(JobError::new("invalid_json", "the line is broken")),
+        line: "{".into(),
+        shape: None,
+        ..job(index)
+    }
+}
+
+pub fn named(index: u64, id: &str) -> NewJob {
+    NewJob {
+        custom_id: Some(id.into()),
+        ..job(index)
+    }
+}
+
+pub async fn sealed(store: &dyn Store, new: NewBatch, jobs: Vec<NewJob>) -> Sealed {
+    let (_, no) = store.batch_create(new).await.unwrap();
+    store.batch_fill(no, jobs).await.unwrap();
+    store.batch_seal(no).await.unwrap()
+}
+
+/// A shown batch of these jobs.
+pub async fn shown(store: &dyn Store, jobs: Vec<NewJob>) -> Batch {
+    match sealed(store, new_batch(None), jobs).await {
+        Sealed::Shown(batch) => *batch,
+        other => panic!("the batch is not shown: {other:?}"),
+    }
+}
+
+pub async fn fresh(store: &dyn Store, batch: &Batch) -> Batch {
+    store.batch_get(&batch.id).await.unwrap().unwrap()
+}
+
+pub fn at(batch: &Batch, index: u64) -> JobRef {
+    JobRef {
+        batch: batch.no,
+        index: JobIndex(index),
+    }
+}
+
+pub async fn place(store: &dyn Store, jobs: &[JobRef]) -> Vec<PlaceOutcome> {
+    place_on(store, jobs, &NodeInstance::generate(), "x").await
+}
+
+pub async fn place_on(
+    store: &dyn Store,
+    jobs: &[JobRef],
+    node: &NodeInstance,
+    numerics: &str,
+) -> Vec<PlaceOutcome> {
+    let places = jobs
+        .iter()
+        .map(|job| Place {
+            job: *job,
+            node: node.clone(),
+            numerics: Some(numerics.into()),
+        })
+        .collect();
+    store.place_many(places).await.unwrap()
+}
+
+/// Places one job that can be placed.
+pub async fn placed(store: &dyn Store, job: JobRef) -> Attempt {
+    match place(store, &[job]).await[..] {
+        [PlaceOutcome::Placed(attempt)] => attempt,
+        ref other => panic!("{job} is not placed: {other:?}"),
+    }
+}
+
+pub fn answer(text: &str) -> ResultRecord {
+    ResultRecord::completed(Completed {
+        choices: vec![Choice {
+            index: 0,
+            text: text.into(),
+            finish_reason: FinishReason::Stop,
+            logprobs: None,
+        }],
+        usage: Usage {
+            prompt_tokens: 3,
+            completion_tokens: 2,
+        },
+    })
+}
+
+pub fn finish_of(job: JobRef, attempt: Attempt, record: ResultRecord) -> Finish {
+    Finish {
+        job,
+        attempt,
+        record,
+        stats: JobStats::default(),
+    }
+}
+
+pub async fn finish(
+    store: &dyn Store,
+    job: JobRef,
+    attempt: Attempt,
+    record: ResultRecord,
+) -> FinishOutcome {
+    let outcomes = store
+        .finish_many(vec![finish_of(job, attempt, record)])
+        .await;
+    outcomes.unwrap()[0]
+}
+
+/// Holds a batch's counters against its rows.
+pub async fn check_counters(store: &dyn Store, batch: &Batch) {
+    let batch = fresh(store, batch).await;
+    let [queued, placed, succeeded, failed, cancelled] = store.recount(batch.no).await.unwrap();
+    assert_eq!(batch.counts.succeeded, succeeded);
+    assert_eq!(batch.counts.failed, failed + cancelled);
+    assert_eq!(batch.counts.unfinished(), queued + placed);
+}
