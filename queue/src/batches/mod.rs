@@ -157,3 +157,6 @@ pub enum PurgeError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,3 +20,8 @@ pub use parse::{CustomId, LineError, ParsedLine, Shape, parse_line};
 pub use reader::{Line, ReadError, Reader};
 pub use render::{Answer, Rendered, Renderer, Rendering};
 pub use survey::{Survey, survey};
+
+#[cfg(test)]
+mod reader_tests;
+#[cfg(test)]
+mod render_tests;

@@ -248,3 +248,15 @@ impl Queue for MemoryQueue {
             .subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::contract;
+
+    async fn open() -> (MemoryQueue, ()) {
+        (MemoryQueue::new(), ())
+    }
+
+    contract::queue_contract!(open);
+}

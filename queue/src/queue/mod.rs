@@ -3,6 +3,8 @@
 //! Owns the trait and its messages. It is an index that can be rebuilt: whatever it loses, the
 //! store still has, and `reconcile` brings it back. Everything in it is bounded.
 
+#[cfg(test)]
+mod contract;
 mod memory;
 
 pub use memory::MemoryQueue;
