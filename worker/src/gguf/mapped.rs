@@ -54,7 +54,10 @@ impl MappedFile {
         if start < end && end <= self.map.len() {
             // SAFETY: the map is file-backed and never written, so that dropped pages come back with the same bytes.
             // A failure only leaves the pages where they are.
-            let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+            let _ = unsafe {
+                self.map
+                    .unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)
+            };
         }
     }
 

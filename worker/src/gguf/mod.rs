@@ -13,6 +13,8 @@ mod block_type;
 mod error;
 mod header;
 mod mapped;
+#[cfg(test)]
+pub(crate) mod mutate;
 mod reader;
 mod split;
 mod value;

@@ -355,3 +355,40 @@ fn file_changed_while_open_is_noticed() {
         Problem::Changed
     ));
 }
+
+/// The seed of the mutations; printed by a failing assertion.
+const SEED: u64 = 0x6767_7566;
+const MUTANTS: u64 = 1_000;
+const TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+
+#[test]
+fn thousand_mutated_files_never_panic_and_take_bounded_time() {
+    let original = sample().to_bytes();
+    let mut opened = 0;
+    for number in 0..MUTANTS {
+        let bytes = mutate::mutant(&original, SEED + number);
+        let started = std::time::Instant::now();
+        if let Ok(gguf) = open_bytes(&bytes) {
+            opened += 1;
+            // What opened keeps its promises.
+            for info in gguf.tensors() {
+                let tensor = gguf.tensor(&info.name).unwrap();
+                assert_eq!(
+                    Some(tensor.data.len()),
+                    info.dtype.bytes_of(info.elements()),
+                    "seed {SEED} + {number}"
+                );
+            }
+            let _ = gguf.architecture();
+        }
+        assert!(
+            started.elapsed() < TIME_MAX,
+            "seed {SEED} + {number} took {:?}",
+            started.elapsed()
+        );
+    }
+    assert!(
+        opened > 0 && opened < MUTANTS,
+        "{opened} opened: the mutations are too weak or too strong"
+    );
+}

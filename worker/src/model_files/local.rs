@@ -232,3 +232,7 @@ fn hub_hint(path: &Path) -> String {
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+#[path = "local_tests.rs"]
+mod tests;
