@@ -290,10 +290,11 @@ impl<T: KvElement> Unit<'_, '_, T> {
     fn attend<S: Simd, const Q: usize>(&self, s: S, queries: [Query; Q]) {
         let head_dim = self.layer.shape.head_dim;
         let value_len = self.layer.shape.value_len();
-        let input: [&[f32]; Q] = std::array::from_fn(|q| {
-            &self.queries.0[queries[q].row * self.queries.1 + queries[q].head * head_dim..]
-                [..head_dim]
-        });
+        let mut input: [&[f32]; Q] = [&[]; Q];
+        for (input, query) in input.iter_mut().zip(&queries) {
+            let at = query.row * self.queries.1 + query.head * head_dim;
+            *input = &self.queries.0[at..][..head_dim];
+        }
         let first = queries
             .iter()
             .map(|q| q.first)
@@ -402,8 +403,10 @@ impl<T: KvElement> Unit<'_, '_, T> {
                 let rows = &self.layer.values[self.block(position) + in_block * value_len..]
                     [..len * value_len];
                 for (i, row) in rows.chunks_exact(value_len).enumerate() {
-                    let weight: [S::F; Q] =
-                        std::array::from_fn(|q| s.splat(weights[q][position + i - base]));
+                    let mut weight = [s.splat(0.0); Q];
+                    for q in 0..Q {
+                        weight[q] = s.splat(weights[q][position + i - base]);
+                    }
                     let row = &row[vector * LANES..];
                     if width == VALUE_VECTORS {
                         add_row(s, row, weight, &mut parts, VALUE_VECTORS);

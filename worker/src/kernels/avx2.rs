@@ -108,10 +108,12 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
             _mm256_blendv_ps(y[0], x[0], _mm256_cmp_ps::<_CMP_LT_OQ>(a[0], b[0])),
             _mm256_blendv_ps(y[1], x[1], _mm256_cmp_ps::<_CMP_LT_OQ>(a[1], b[1])),
         ];
-        exp2_of_magic(t: F) -> F = t.map(|t| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(
-            _mm256_castps_si256(t),
-            _mm256_set1_epi32(127 - 0x4B40_0000),
-        ))));
+        exp2_of_magic(t: F) -> F = {
+            let bias = _mm256_set1_epi32(127 - 0x4B40_0000);
+            let low = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_castps_si256(t[0]), bias));
+            let high = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_castps_si256(t[1]), bias));
+            [_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)]
+        };
         from_f16(x: &[u16; LANES]) -> F = [
             _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())),
             _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().add(8).cast())),
@@ -136,8 +138,17 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
             _mm256_loadu_si256(x.as_ptr().cast()),
             _mm256_loadu_si256(x.as_ptr().add(32).cast()),
         ];
-        low_nibbles(x: I) -> I = x.map(|x| _mm256_and_si256(x, _mm256_set1_epi8(15)));
-        high_nibbles(x: I) -> I = x.map(|x| _mm256_and_si256(_mm256_srli_epi16::<4>(x), _mm256_set1_epi8(15)));
+        low_nibbles(x: I) -> I = {
+            let mask = _mm256_set1_epi8(15);
+            [_mm256_and_si256(x[0], mask), _mm256_and_si256(x[1], mask)]
+        };
+        high_nibbles(x: I) -> I = {
+            let mask = _mm256_set1_epi8(15);
+            [
+                _mm256_and_si256(_mm256_srli_epi16::<4>(x[0]), mask),
+                _mm256_and_si256(_mm256_srli_epi16::<4>(x[1]), mask),
+            ]
+        };
         dot4(acc: I, w: I, a: i32) -> I = {
             let a = _mm256_set1_epi32(a);
             [dot4_half::<VNNI>(acc[0], w[0], a), dot4_half::<VNNI>(acc[1], w[1], a)]

@@ -103,26 +103,31 @@ struct GateUp<'a, const SILU: bool> {
     ups: &'a [f32],
 }
 
+#[inline(always)]
+fn activate<S: Simd, const SILU: bool>(s: S, x: S::F) -> S::F {
+    if SILU {
+        silu_lanes(s, x)
+    } else {
+        gelu_lanes(s, x)
+    }
+}
+
 impl<const SILU: bool> Op for GateUp<'_, SILU> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let activate = |x: S::F| {
-            if SILU {
-                silu_lanes(s, x)
-            } else {
-                gelu_lanes(s, x)
-            }
-        };
         let mut gates = self.gates.chunks_exact_mut(LANES);
         let mut ups = self.ups.chunks_exact(LANES);
         for (gate, up) in (&mut gates).zip(&mut ups) {
-            s.store(s.mul(activate(s.load(gate)), s.load(up)), gate);
+            s.store(
+                s.mul(activate::<S, SILU>(s, s.load(gate)), s.load(up)),
+                gate,
+            );
         }
         let rest = gates.into_remainder();
         let product = s.mul(
-            activate(s.load_partial(rest, 0.0)),
+            activate::<S, SILU>(s, s.load_partial(rest, 0.0)),
             s.load_partial(ups.remainder(), 0.0),
         );
         let len = rest.len();

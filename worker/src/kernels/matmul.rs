@@ -11,7 +11,6 @@ use super::pool::Pool;
 use super::shared::SharedSlice;
 use super::simd::{LANES, Simd};
 use super::{Kernel, Op};
-use half::bf16;
 
 /// Rows that go through the matrix together, so that their activations stay in the second-level cache.
 const PANEL_ROWS: usize = 128;
@@ -208,11 +207,9 @@ impl Op for TileColumn<'_, '_> {
     fn run<S: Simd>(self, s: S) {
         let (k, tile) = (self.matrix.k, self.tile);
         match &self.matrix.body {
-            Body::F32(x) => self.floats(s, |s, i| s.from_array(x[tile * k + i])),
-            Body::F16(x) => self.floats(s, |s, i| s.from_f16(&x[tile * k + i])),
-            Body::Bf16(x) => self.floats(s, |s, i| {
-                s.from_array(x[tile * k + i].map(|x| bf16::from_bits(x).to_f32()))
-            }),
+            Body::F32(x) => self.floats(s, Singles(&x[tile * k..][..k])),
+            Body::F16(x) => self.floats(s, HalfFloats(&x[tile * k..][..k])),
+            Body::Bf16(x) => self.floats(s, BrainFloats(&x[tile * k..][..k])),
             Body::Blocks {
                 codes: Codes::Nibbles(lines),
                 scales,
@@ -258,12 +255,15 @@ impl TileCodes for Nibbles<'_> {
             s.bytes(&lines[2].0),
             s.bytes(&lines[3].0),
         ];
-        let (low, high) = (
-            both.map(|x| s.low_nibbles(x)),
-            both.map(|x| s.high_nibbles(x)),
-        );
         [
-            low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3],
+            s.low_nibbles(both[0]),
+            s.low_nibbles(both[1]),
+            s.low_nibbles(both[2]),
+            s.low_nibbles(both[3]),
+            s.high_nibbles(both[0]),
+            s.high_nibbles(both[1]),
+            s.high_nibbles(both[2]),
+            s.high_nibbles(both[3]),
         ]
     }
 }
@@ -277,7 +277,16 @@ impl TileCodes for Bytes<'_> {
     #[inline(always)]
     fn unpack<S: Simd>(self, s: S, block: usize) -> [S::B; 8] {
         let lines = &self.0.as_chunks::<8>().0[block];
-        std::array::from_fn(|g| s.bytes(&lines[g].0))
+        [
+            s.bytes(&lines[0].0),
+            s.bytes(&lines[1].0),
+            s.bytes(&lines[2].0),
+            s.bytes(&lines[3].0),
+            s.bytes(&lines[4].0),
+            s.bytes(&lines[5].0),
+            s.bytes(&lines[6].0),
+            s.bytes(&lines[7].0),
+        ]
     }
 }
 
@@ -558,8 +567,10 @@ impl TileColumn<'_, '_> {
         scales: Z,
         first: usize,
     ) {
-        let rows: [&[ActivationBlock]; R] =
-            std::array::from_fn(|r| &self.rows.blocks[(first + r) * plan.blocks..][..plan.blocks]);
+        let mut rows: [&[ActivationBlock]; R] = [&[]; R];
+        for r in 0..R {
+            rows[r] = &self.rows.blocks[(first + r) * plan.blocks..][..plan.blocks];
+        }
         let mut sums = [s.splat(0.0); R];
         for block in 0..plan.blocks {
             let codes = plan.codes.unpack(s, block);
@@ -570,37 +581,74 @@ impl TileColumn<'_, '_> {
                 sums[r] = Z::accumulate(s, of, x, dots, sums[r]);
             }
         }
-        for (r, sum) in sums.into_iter().enumerate() {
-            self.target.put(s, first + r, self.tile, sum);
+        for r in 0..R {
+            self.target.put(s, first + r, self.tile, sums[r]);
         }
     }
 
     #[inline(always)]
-    fn floats<S: Simd>(&self, s: S, weight: impl Fn(S, usize) -> S::F) {
+    fn floats<S: Simd, W: TileFloats>(&self, s: S, weights: W) {
         by_rows!(self.panel, row, |R| self
-            .float_rows::<S, R>(s, &weight, row));
+            .float_rows::<S, W, R>(s, weights, row));
     }
 
     #[inline(always)]
-    fn float_rows<S: Simd, const R: usize>(
-        &self,
-        s: S,
-        weight: &impl Fn(S, usize) -> S::F,
-        first: usize,
-    ) {
+    fn float_rows<S: Simd, W: TileFloats, const R: usize>(&self, s: S, weights: W, first: usize) {
         let k = self.matrix.k;
-        let rows: [&[f32]; R] =
-            std::array::from_fn(|r| &self.rows.floats[(first + r) * self.rows.stride..][..k]);
+        let mut rows: [&[f32]; R] = [&[]; R];
+        for r in 0..R {
+            rows[r] = &self.rows.floats[(first + r) * self.rows.stride..][..k];
+        }
         let mut sums = [s.splat(0.0); R];
         for i in 0..k {
-            let w = weight(s, i);
+            let w = weights.read(s, i);
             for r in 0..R {
                 sums[r] = s.fma(w, s.splat(rows[r][i]), sums[r]);
             }
         }
-        for (r, sum) in sums.into_iter().enumerate() {
-            self.target.put(s, first + r, self.tile, sum);
+        for r in 0..R {
+            self.target.put(s, first + r, self.tile, sums[r]);
         }
+    }
+}
+
+/// Reads a tile column's float weights.
+trait TileFloats: Copy {
+    fn read<S: Simd>(self, s: S, input: usize) -> S::F;
+}
+
+#[derive(Clone, Copy)]
+struct Singles<'a>(&'a [[f32; LANES]]);
+
+impl TileFloats for Singles<'_> {
+    #[inline(always)]
+    fn read<S: Simd>(self, s: S, input: usize) -> S::F {
+        s.from_array(self.0[input])
+    }
+}
+
+#[derive(Clone, Copy)]
+struct HalfFloats<'a>(&'a [Halves]);
+
+impl TileFloats for HalfFloats<'_> {
+    #[inline(always)]
+    fn read<S: Simd>(self, s: S, input: usize) -> S::F {
+        s.from_f16(&self.0[input])
+    }
+}
+
+#[derive(Clone, Copy)]
+struct BrainFloats<'a>(&'a [Halves]);
+
+impl TileFloats for BrainFloats<'_> {
+    #[inline(always)]
+    fn read<S: Simd>(self, s: S, input: usize) -> S::F {
+        // A bf16 is the upper half of an f32.
+        let mut wide = [0.0; LANES];
+        for (wide, half) in wide.iter_mut().zip(&self.0[input]) {
+            *wide = f32::from_bits(u32::from(*half) << 16);
+        }
+        s.from_array(wide)
     }
 }
 
@@ -612,31 +660,33 @@ struct Plan<C> {
 }
 
 #[inline(always)]
+fn dot<S: Simd, C: TileCodes>(s: S, acc: S::I, codes: S::B, quad: i32) -> S::I {
+    if C::SMALL {
+        s.dot4_small(acc, codes, quad)
+    } else {
+        s.dot4(acc, codes, quad)
+    }
+}
+
+#[inline(always)]
 fn dot_block<S: Simd, C: TileCodes, Z: TileScales>(
     s: S,
     codes: &[S::B; 8],
     x: &ActivationBlock,
     offset: i32,
 ) -> Dots<S> {
-    let dot = |acc, g: usize| {
-        if C::SMALL {
-            s.dot4_small(acc, codes[g], x.quads[g])
-        } else {
-            s.dot4(acc, codes[g], x.quads[g])
-        }
-    };
     if Z::HALVES {
         let mut first = s.isplat(-offset * x.sums[0]);
         let mut second = s.isplat(-offset * x.sums[1]);
         for g in 0..4 {
-            first = dot(first, g);
-            second = dot(second, g + 4);
+            first = dot::<S, C>(s, first, codes[g], x.quads[g]);
+            second = dot::<S, C>(s, second, codes[g + 4], x.quads[g + 4]);
         }
         Dots { first, second }
     } else {
         let mut first = s.isplat(-offset * (x.sums[0] + x.sums[1]));
         for g in 0..8 {
-            first = dot(first, g);
+            first = dot::<S, C>(s, first, codes[g], x.quads[g]);
         }
         Dots {
             first,

@@ -44,7 +44,10 @@ pub enum Kernel {
 pub trait Op {
     /// What the operation returns.
     type Out;
-    /// Runs the operation on instruction set `S`; implementations are `#[inline(always)]`.
+    /// Runs the operation on instruction set `S`.
+    ///
+    /// Implementations, and every function between them and the methods of [`Simd`], are `#[inline(always)]` and do not
+    /// put lanes through closures: only code that ends up inside the entry of its instruction set is compiled for it.
     fn run<S: Simd>(self, simd: S) -> Self::Out;
 }
 

@@ -5,7 +5,7 @@
 use super::shared::RowBuffers;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
@@ -21,14 +21,20 @@ pub struct Pool {
 
 type Work = *const (dyn Fn(usize) + Sync);
 
+/// Bit of [`Shared::state`] that is set while threads may join the operation.
+const OPEN: u64 = 1 << 31;
+/// Adds one to the operation's number.
+const NEXT: u64 = 1 << 32;
+
 struct Shared {
-    /// Counts operations; a change tells the workers that `work` is new.
-    generation: AtomicU32,
-    /// The operation in progress; written only while no worker runs.
+    /// The operation's number (upper half), whether threads may join it ([`OPEN`]), and how many workers are in it
+    /// (lower 31 bits). Workers join if they come in time; the caller never waits for one that the system has not
+    /// given a processor.
+    state: AtomicU64,
+    /// The operation in progress; written only while no worker is in one.
     work: UnsafeCell<Option<Work>>,
     units: AtomicUsize,
     next_unit: AtomicUsize,
-    running: AtomicUsize,
     panicked: AtomicBool,
     stop: AtomicBool,
     asleep: AtomicUsize,
@@ -36,8 +42,8 @@ struct Shared {
     wake: Condvar,
 }
 
-// SAFETY: `work` is written by the owner of the pool only between operations (`running` is 0), and read by workers
-// only during one; the generation counter orders the two.
+// SAFETY: `work` is written by the owner of the pool only between operations, when it is closed and no worker is in it;
+// workers read it only after they have joined an open one.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; the pointer is used only while the closure behind it is borrowed by `Pool::run`.
 unsafe impl Send for Shared {}
@@ -46,11 +52,10 @@ impl Pool {
     /// A pool of `threads` threads, the caller of [`Pool::run`] being one of them.
     pub fn new(threads: usize) -> Pool {
         let shared = Arc::new(Shared {
-            generation: AtomicU32::new(0),
+            state: AtomicU64::new(0),
             work: UnsafeCell::new(None),
             units: AtomicUsize::new(0),
             next_unit: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             asleep: AtomicUsize::new(0),
@@ -84,32 +89,29 @@ impl Pool {
         }
         let shared = &*self.shared;
         let work: &(dyn Fn(usize) + Sync) = &f;
-        // SAFETY: only the lifetime is erased. Workers use the pointer only until they have decremented `running`, and
-        // this function does not return (nor unwind) before `running` is 0, so `f` outlives every use. No worker reads
-        // `work` now, as none is running.
+        // SAFETY: only the lifetime is erased. Workers use the pointer only between joining the open operation and
+        // leaving it, and this function does not return (nor unwind) before it is closed and all have left, so `f`
+        // outlives every use. No worker reads `work` now: the last operation is closed and none is in it.
         unsafe {
             *shared.work.get() = Some(std::mem::transmute::<&(dyn Fn(usize) + Sync), Work>(work));
         }
         shared.units.store(units, Ordering::Relaxed);
         shared.next_unit.store(0, Ordering::Relaxed);
-        shared.running.store(self.workers.len(), Ordering::Relaxed);
-        shared.generation.fetch_add(1, Ordering::SeqCst);
+        shared.state.fetch_add(NEXT | OPEN, Ordering::SeqCst);
         if shared.asleep.load(Ordering::SeqCst) > 0 {
-            let _gate = shared
-                .gate
-                .lock()
-                .expect("the gate is never poisoned: nothing panics under it");
-            shared.wake.notify_all();
+            shared.wake_all();
         }
         let own = catch_unwind(AssertUnwindSafe(|| shared.take_units(work)));
+        let mut left = shared.state.fetch_and(!OPEN, Ordering::SeqCst) & !OPEN;
         let mut turns = 0u32;
-        while shared.running.load(Ordering::Acquire) > 0 {
+        while left as u32 > 0 {
             turns += 1;
             if turns < SPINS {
                 std::hint::spin_loop()
             } else {
                 std::thread::yield_now()
             }
+            left = shared.state.load(Ordering::Acquire);
         }
         if let Err(panic) = own {
             resume_unwind(panic);
@@ -147,53 +149,81 @@ impl Shared {
 
     fn serve(&self) {
         let mut seen = 0;
-        loop {
-            seen = self.wait_for_change(seen);
-            if self.stop.load(Ordering::SeqCst) {
-                return;
-            }
-            // SAFETY: the generation changed, so `work` was written before (SeqCst), and it is not written again, nor
-            // the closure dropped, until this thread has decremented `running`.
-            let work = unsafe {
-                &*(*self.work.get()).expect("an operation is set before the generation changes")
-            };
+        while let Some(number) = self.join(seen) {
+            seen = number;
+            // SAFETY: this thread is in the operation, whose `work` was written before it was opened (SeqCst), and it is
+            // not written again, nor the closure dropped, until this thread has left.
+            let work =
+                unsafe { &*(*self.work.get()).expect("an operation is set before it is opened") };
             if catch_unwind(AssertUnwindSafe(|| self.take_units(work))).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }
-            self.running.fetch_sub(1, Ordering::Release);
+            self.state.fetch_sub(1, Ordering::Release);
         }
     }
 
-    fn wait_for_change(&self, seen: u32) -> u32 {
-        for _ in 0..SPINS {
-            let now = self.generation.load(Ordering::SeqCst);
-            if now != seen {
-                return now;
+    /// Waits for an operation after `seen` and joins it; `None` when the pool ends.
+    fn join(&self, seen: u32) -> Option<u32> {
+        let mut turns = 0u32;
+        loop {
+            if self.stop.load(Ordering::SeqCst) {
+                return None;
             }
-            std::hint::spin_loop();
+            let state = self.state.load(Ordering::SeqCst);
+            let number = (state >> 32) as u32;
+            if number != seen && state & OPEN != 0 {
+                if self
+                    .state
+                    .compare_exchange(state, state + 1, Ordering::SeqCst, Ordering::SeqCst)
+                    .is_ok()
+                {
+                    return Some(number);
+                }
+                continue;
+            }
+            turns += 1;
+            if turns < SPINS {
+                std::hint::spin_loop();
+            } else {
+                self.sleep(state);
+                turns = 0;
+            }
         }
+    }
+
+    /// Sleeps until the state is another one or the pool ends.
+    fn sleep(&self, state: u64) {
+        let number = |state: u64| state >> 32;
         let mut gate = self
             .gate
             .lock()
             .expect("the gate is never poisoned: nothing panics under it");
         self.asleep.fetch_add(1, Ordering::SeqCst);
-        while self.generation.load(Ordering::SeqCst) == seen {
+        while number(self.state.load(Ordering::SeqCst)) == number(state)
+            && !self.stop.load(Ordering::SeqCst)
+        {
             gate = self
                 .wake
                 .wait(gate)
                 .expect("the gate is never poisoned: nothing panics under it");
         }
         self.asleep.fetch_sub(1, Ordering::SeqCst);
-        self.generation.load(Ordering::SeqCst)
+    }
+
+    fn wake_all(&self) {
+        drop(
+            self.gate
+                .lock()
+                .expect("the gate is never poisoned: nothing panics under it"),
+        );
+        self.wake.notify_all();
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.generation.fetch_add(1, Ordering::SeqCst);
-        drop(self.shared.gate.lock());
-        self.shared.wake.notify_all();
+        self.shared.wake_all();
         for worker in self.workers.drain(..) {
             // A worker's panics are caught in `serve`; there is nothing to pass on.
             let _ = worker.join();

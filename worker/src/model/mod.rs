@@ -10,23 +10,27 @@ mod gguf_source;
 pub mod memory;
 pub mod numerics;
 mod rope;
+mod safetensors_config;
+mod safetensors_source;
 mod weights;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::chat_template::ChatTemplate;
+use crate::chat_template::{ChatTemplate, TemplateError};
 use crate::engine::step::StepModel;
 use crate::gguf::{Gguf, GgufError};
 use crate::kernels::Kernel;
 use crate::kernels::pack::PackedMatrix;
 use crate::kernels::pool::Pool;
 use crate::model_files::{ModelFiles, ResolvedModel};
+use crate::safetensors::{Safetensors, SafetensorsError};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 use config::ModelConfig;
 use decoder::Decoder;
 use memory::{Demand, KvType, MemoryPlan};
+use safetensors_source::SafetensorsSource;
 use weights::{TensorSource, Weights};
 
 /// How a model is loaded. Nothing here but `kv` and `context` changes a byte of any result.
@@ -71,6 +75,13 @@ pub enum LoadError {
         path: PathBuf,
         source: TokenizerError,
     },
+    #[error("the chat template of {path} cannot be used: {source}", path = .path.display())]
+    Template {
+        path: PathBuf,
+        source: TemplateError,
+    },
+    #[error(transparent)]
+    Safetensors(#[from] SafetensorsError),
     /// The file is sound, but no model that can be computed.
     #[error("{path} cannot be loaded: {problem}", path = .path.display())]
     Unsupported { path: PathBuf, problem: String },
@@ -86,10 +97,7 @@ pub enum LoadError {
 pub fn load(model: &ResolvedModel, options: &LoadOptions) -> Result<LoadedModel, LoadError> {
     match &model.files {
         ModelFiles::Gguf(paths) => load_gguf(paths, options),
-        ModelFiles::Safetensors { dir } => Err(LoadError::Unsupported {
-            path: dir.clone(),
-            problem: "safetensors models are not read yet".to_owned(),
-        }),
+        ModelFiles::Safetensors { dir } => load_safetensors(dir, options),
     }
 }
 
@@ -118,11 +126,7 @@ pub fn load_gguf(paths: &[PathBuf], options: &LoadOptions) -> Result<LoadedModel
             "its tokenizer has more tokens than its embedding".to_owned(),
         ));
     }
-    let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|source| LoadError::Tokenizer {
-        path: path.clone(),
-        source,
-    })?;
-    let template = chat_template(&gguf, &tokenizer).map_err(unsupported)?;
+    let text = Text::from_gguf(&gguf)?;
     let weights = gguf.tensors().map(packed_bytes).sum::<usize>() as u64;
     let demand = Demand {
         weights,
@@ -134,10 +138,6 @@ pub fn load_gguf(paths: &[PathBuf], options: &LoadOptions) -> Result<LoadedModel
         path: path.clone(),
         problem,
     })?;
-    let text = Text {
-        tokenizer: Arc::new(tokenizer),
-        template: template.map(Arc::new),
-    };
     let loaded = assemble(
         config,
         &gguf_source::GgufSource(&gguf),
@@ -150,6 +150,46 @@ pub fn load_gguf(paths: &[PathBuf], options: &LoadOptions) -> Result<LoadedModel
     Ok(loaded)
 }
 
+/// Loads a safetensors model from its directory.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_safetensors(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, LoadError> {
+    let model = Safetensors::open(dir)?;
+    let unsupported = |problem: String| LoadError::Unsupported {
+        path: dir.to_owned(),
+        problem,
+    };
+    let kind = safetensors_config::model_type(&model.config).unwrap_or("unknown");
+    if !safetensors_config::MODEL_TYPES.contains(&kind) {
+        return Err(unsupported(format!(
+            "its model_type is `{kind}`; rbee runs {}",
+            safetensors_config::MODEL_TYPES.join(", ")
+        )));
+    }
+    let config = safetensors_config::read(&model.config, options.context).map_err(unsupported)?;
+    config.validate().map_err(unsupported)?;
+    let tied = safetensors_config::text_part(&model.config).get("tie_word_embeddings")
+        == Some(&serde_json::Value::Bool(true));
+    let source = SafetensorsSource::new(&model, config.architecture == "gemma3", tied)
+        .map_err(unsupported)?;
+    let text = Text::from_dir(dir)?;
+    let used = model.tensors().filter(|info| source.used(&info.name));
+    let demand = Demand {
+        weights: used.map(packed_bytes).sum::<usize>() as u64,
+        slots: options.slots,
+        kv: options.kv,
+        budget: options.memory,
+    };
+    let memory = memory::plan(&config, demand).map_err(|problem| LoadError::TooLarge {
+        path: dir.to_owned(),
+        problem,
+    })?;
+    let loaded = assemble(config, &source, options, memory, text).map_err(unsupported)?;
+    model.check_unchanged()?;
+    Ok(loaded)
+}
+
 fn packed_bytes(info: &crate::gguf::TensorInfo) -> usize {
     let k = info.shape[0];
     if info.shape.len() == 1 {
@@ -159,21 +199,45 @@ fn packed_bytes(info: &crate::gguf::TensorInfo) -> usize {
     }
 }
 
-fn chat_template(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>, String> {
-    let Some(source) = gguf
-        .get("tokenizer.chat_template")
-        .and_then(|value| value.as_str())
-    else {
-        return Ok(None);
-    };
-    ChatTemplate::new(source, tokenizer)
-        .map(Some)
-        .map_err(|e| format!("its chat template is unusable: {e}"))
-}
-
 struct Text {
     tokenizer: Arc<Tokenizer>,
     template: Option<Arc<ChatTemplate>>,
+}
+
+impl Text {
+    fn from_gguf(gguf: &Gguf) -> Result<Text, LoadError> {
+        let path = || gguf.path().to_owned();
+        let tokenizer = Tokenizer::from_gguf(gguf).map_err(|source| LoadError::Tokenizer {
+            path: path(),
+            source,
+        })?;
+        let template =
+            ChatTemplate::from_gguf(gguf, &tokenizer).map_err(|source| LoadError::Template {
+                path: path(),
+                source,
+            })?;
+        Ok(Text {
+            tokenizer: Arc::new(tokenizer),
+            template: template.map(Arc::new),
+        })
+    }
+
+    fn from_dir(dir: &Path) -> Result<Text, LoadError> {
+        let path = || dir.to_owned();
+        let tokenizer = Tokenizer::from_json(dir).map_err(|source| LoadError::Tokenizer {
+            path: path(),
+            source,
+        })?;
+        let template =
+            ChatTemplate::from_dir(dir, &tokenizer).map_err(|source| LoadError::Template {
+                path: path(),
+                source,
+            })?;
+        Ok(Text {
+            tokenizer: Arc::new(tokenizer),
+            template: template.map(Arc::new),
+        })
+    }
 }
 
 fn assemble(

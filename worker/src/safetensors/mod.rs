@@ -110,6 +110,14 @@ impl Safetensors {
         self.tensors.iter()
     }
 
+    /// As [`crate::gguf::Gguf::release`].
+    pub fn release(&self, name: &str) {
+        if let Some(index) = self.by_name.get(name) {
+            let info = &self.tensors[*index];
+            self.parts[info.part].release(info.start..info.start + info.bytes);
+        }
+    }
+
     /// The model's directory.
     pub fn dir(&self) -> &Path {
         &self.dir
