@@ -91,7 +91,7 @@ impl Tokenizer {
         let special = SpecialTokens::new(special_tokens(&spec))?;
         let spelling = match model {
             Model::Spm(_) => Spelling::EscapedSpaces,
-            Model::Bytes | Model::Bpe(_) => Spelling::Bytes,
+            _ => Spelling::Bytes,
         };
         Ok(Tokenizer {
             model,
@@ -154,6 +154,7 @@ fn special_tokens(spec: &VocabSpec) -> Vec<SpecialToken> {
                     text: text.clone(),
                     id: id as u32,
                     control,
+                    strip_before: false,
                     strip_after,
                 })
             });

@@ -9,6 +9,8 @@ mod byte_alphabet;
 mod detokenizer;
 mod error;
 mod gguf;
+mod json;
+mod json_files;
 mod pretokenizer;
 mod special;
 mod spm;
@@ -19,6 +21,7 @@ mod vocab;
 use std::sync::Arc;
 
 use bpe::Bpe;
+use json::JsonModel;
 use special::{Fragment, SpecialSpans, SpecialTokens};
 use spm::Spm;
 use table::TokenTable;
@@ -53,6 +56,7 @@ enum Model {
     Bytes,
     Bpe(Bpe),
     Spm(Spm),
+    Json(Box<JsonModel>),
 }
 
 /// A model's tokenizer.
@@ -108,6 +112,9 @@ impl Tokenizer {
     }
 
     fn encode_spans(&self, text: &str, spans: &SpecialSpans) -> Vec<u32> {
+        if let Model::Json(json) = &self.model {
+            return json.encode(text, spans, &self.special);
+        }
         let mut tokens = Vec::new();
         let mut at_start = true;
         for fragment in self.special.partition(text, spans) {
@@ -130,6 +137,9 @@ impl Tokenizer {
             Model::Bytes => tokens.extend(text.bytes().map(u32::from)),
             Model::Bpe(bpe) => bpe.encode(text, tokens),
             Model::Spm(spm) => spm.encode(text, at_start, tokens),
+            Model::Json(json) => {
+                tokens.extend(json.encode(text, &SpecialSpans::default(), &self.special))
+            }
         }
     }
 
@@ -186,10 +196,13 @@ impl Tokenizer {
     fn has_space_prefix(&self) -> bool {
         match &self.model {
             Model::Spm(spm) => spm.space_prefix(),
+            Model::Json(json) => json.space_prefix(),
             Model::Bytes | Model::Bpe(_) => false,
         }
     }
 }
 
+#[cfg(test)]
+mod json_tests;
 #[cfg(test)]
 pub(crate) mod tests;

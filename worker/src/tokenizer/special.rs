@@ -14,9 +14,14 @@ pub(super) struct SpecialToken {
     pub(super) id: u32,
     /// Found only in stretches that may hold control tokens.
     pub(super) control: bool,
+    /// White space before it belongs to it.
+    pub(super) strip_before: bool,
     /// White space after it belongs to it.
     pub(super) strip_after: bool,
 }
+
+/// What tokens that strip white space take with them.
+const ASCII_SPACE: [char; 6] = [' ', '\t', '\n', '\r', '\x0b', '\x0c'];
 
 /// Whether `c` can be told apart as a user's when a conversation is rendered; see
 /// [`crate::chat_template`]. White space is not, because templates trim it, and neither is what
@@ -120,20 +125,31 @@ impl SpecialTokens {
             .map(|token| token.text.as_str())
     }
 
+    /// The control tokens, with their texts.
+    pub(super) fn control_ids(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.tokens
+            .iter()
+            .filter(|token| token.control)
+            .map(|token| (token.text.as_str(), token.id))
+    }
+
     /// Cuts `text` at its special tokens: from the left, at each place the longest.
     pub(super) fn partition(&self, text: &str, spans: &SpecialSpans) -> Vec<Fragment> {
         let mut fragments = Vec::new();
         let mut done = 0;
         let mut at = 0;
         while let Some((token, range)) = self.find(text, at, spans) {
-            if done < range.start {
-                fragments.push(Fragment::Text(done..range.start));
+            let mut end = range.start;
+            if token.strip_before {
+                end = done + text[done..end].trim_end_matches(ASCII_SPACE).len();
+            }
+            if done < end {
+                fragments.push(Fragment::Text(done..end));
             }
             fragments.push(Fragment::Token(token.id));
             done = range.end;
             if token.strip_after {
-                let rest = text[done..].trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
-                done = text.len() - rest.len();
+                done = text.len() - text[done..].trim_start_matches(ASCII_SPACE).len();
             }
             at = done;
         }
@@ -186,6 +202,7 @@ mod tests {
             text: text.into(),
             id,
             control,
+            strip_before: strip_after,
             strip_after,
         };
         SpecialTokens::new(vec![
@@ -236,8 +253,12 @@ mod tests {
     }
 
     #[test]
-    fn white_space_after_a_stripping_token_is_dropped() {
+    fn white_space_around_a_stripping_token_is_dropped() {
         assert_eq!(cut("<end> \n x", &SpecialSpans::whole(9)), ["#4", "x"]);
         assert_eq!(cut("<end> \n ", &SpecialSpans::whole(8)), ["#4"]);
+        assert_eq!(
+            cut("a <end> <end>", &SpecialSpans::whole(13)),
+            ["a", "#4", "#4"]
+        );
     }
 }

@@ -53,7 +53,7 @@ fn decode(tokenizer: &Tokenizer, tokens: &[u32]) -> Vec<u8> {
         .collect()
 }
 
-fn torture_pieces() -> Vec<String> {
+pub(super) fn torture_pieces() -> Vec<String> {
     let words: Vec<&str> = TORTURE.split_inclusive(' ').collect();
     let mut pieces = vec![TORTURE.to_owned(), String::new()];
     pieces.extend(words.iter().map(|word| (*word).to_owned()));
@@ -103,7 +103,7 @@ fn gemma3_tokenises_the_torture_text_as_shimmytok_does() {
 
 /// An SPM vocabulary as the `tokenizers` crate models it: the merges that the scores imply, byte
 /// fallback, spaces replaced, user-defined (and control) tokens added.
-fn spm_oracle(spec: &VocabSpec, controls: bool) -> tokenizers::Tokenizer {
+pub(super) fn spm_oracle(spec: &VocabSpec, controls: bool) -> tokenizers::Tokenizer {
     use tokenizers::normalizers::Replace;
     let ids: std::collections::HashMap<&str, u32> =
         spec.tokens.iter().map(String::as_str).zip(0..).collect();
