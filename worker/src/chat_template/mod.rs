@@ -310,4 +310,6 @@ fn careful_rule(source: &str, controls: &[&str]) -> Option<MarkRule> {
 }
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;

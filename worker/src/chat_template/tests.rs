@@ -1,13 +1,11 @@
-//! Templates as models publish them, what users may write into them, and what hostile ones try.
-
-use std::time::{Duration, Instant};
+//! Templates as models publish them and what users may write into them.
 
 use super::*;
 use crate::gguf::Gguf;
 use crate::tokenizer::tests::{load, model};
 use crate::tokenizer::{TokenKind, VocabSpec};
 
-const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+pub(super) const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 /// Trims, slices and splits as Qwen 3 does.
 const THINKING: &str = "{%- for message in messages %}
@@ -72,15 +70,15 @@ fn messages(list: Value) -> Vec<Map<String, Value>> {
     list.into_iter().map(object).collect()
 }
 
-struct Case<'a> {
-    source: &'a str,
-    messages: Value,
-    tools: Value,
-    kwargs: Value,
+pub(super) struct Case<'a> {
+    pub(super) source: &'a str,
+    pub(super) messages: Value,
+    pub(super) tools: Value,
+    pub(super) kwargs: Value,
 }
 
 impl Case<'_> {
-    fn segments(&self) -> Result<Vec<Segment>, TemplateError> {
+    pub(super) fn segments(&self) -> Result<Vec<Segment>, TemplateError> {
         let template = ChatTemplate::new(self.source, &tokenizer())?;
         let messages = messages(self.messages.clone());
         let kwargs = self.kwargs.as_object().cloned().unwrap_or_default();
@@ -95,7 +93,7 @@ impl Case<'_> {
     }
 }
 
-fn segments(source: &str, messages: Value) -> Vec<Segment> {
+pub(super) fn segments(source: &str, messages: Value) -> Vec<Segment> {
     Case {
         source,
         messages,
@@ -106,7 +104,7 @@ fn segments(source: &str, messages: Value) -> Vec<Segment> {
     .unwrap()
 }
 
-fn joined(segments: &[Segment]) -> String {
+pub(super) fn joined(segments: &[Segment]) -> String {
     segments
         .iter()
         .map(|segment| segment.text.as_str())
@@ -137,7 +135,7 @@ fn controls(source: &str, messages: Value) -> usize {
         .count()
 }
 
-fn user(content: &str) -> Value {
+pub(super) fn user(content: &str) -> Value {
     json!([{"role": "user", "content": content}])
 }
 
@@ -378,197 +376,4 @@ fn content_parts_are_joined_or_passed_on_as_the_template_reads_them() {
     let typed = "{% for m in messages %}{% for part in m.content %}{% if part.type == 'text' %}[{{ part.text }}]{% endif %}{% endfor %}{% endfor %}";
     assert_eq!(render(typed, parts), "[a][b]");
     assert_eq!(render(typed, user("x")), "[x]");
-}
-
-/// Asserts that a template ends in an error within a second.
-fn stopped(name: &str, source: &str) {
-    let started = Instant::now();
-    let case = Case {
-        source,
-        messages: user("hello"),
-        tools: Value::Null,
-        kwargs: Value::Null,
-    };
-    let result = case.segments();
-    let took = started.elapsed();
-    assert!(result.is_err(), "{name} ended in success");
-    assert!(took < Duration::from_secs(1), "{name} took {took:?}");
-}
-
-#[test]
-fn hostile_templates_are_stopped_within_a_second() {
-    let nested = |open: &str, close: &str| format!("{}{}", open.repeat(6000), close.repeat(6000));
-    stopped("nested ifs", &nested("{% if 1 %}", "{% endif %}"));
-    stopped(
-        "nested loops",
-        &nested("{% for a in [1] %}", "{% endfor %}"),
-    );
-    stopped("nested lists", &format!("{{{{ {} }}}}", nested("[", "]")));
-    stopped(
-        "nested parentheses",
-        &format!("{{{{ {} }}}}", nested("(", ")")),
-    );
-    stopped(
-        "endless loop",
-        "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
-    );
-    stopped(
-        "recursive macro",
-        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-    );
-    stopped(
-        "recursive loop",
-        "{% for a in [1] recursive %}{{ loop([1]) }}{% endfor %}",
-    );
-    stopped(
-        "gigabyte by repetition",
-        "{{ ('x' * 1000000000) | length }}",
-    );
-    stopped(
-        "gigabyte by doubling",
-        "{% set ns = namespace(s='x') %}{% for i in range(30) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s | length }}",
-    );
-    stopped(
-        "gigabyte by replace",
-        "{% set s = 'x' * 100000 %}{{ s.replace('x', s).replace('x', s) | length }}",
-    );
-    stopped(
-        "gigabyte by join",
-        "{% set s = 'x' * 1000000 %}{{ '-'.join([s] * 10000) | length }}",
-    );
-    stopped(
-        "gigabyte by joining lists",
-        "{% set s = 'x' * 1000000 %}{{ '-'.join([[s] * 1000] * 1000) | length }}",
-    );
-    stopped(
-        "gigabyte by width",
-        "{{ '{:>1000000000}'.format('x') | length }}",
-    );
-    stopped(
-        "gigabyte by many widths",
-        "{% set f = '{:>1000}' * 1000000 %}{{ f.format(1) | length }}",
-    );
-    stopped(
-        "gigabyte by filter width",
-        "{{ '%1000000000d' | format(1) | length }}",
-    );
-    stopped(
-        "gigabyte by indent",
-        "{{ ('x\n' * 10000) | indent(100000) | length }}",
-    );
-    stopped(
-        "gigabyte of output",
-        "{% set s = 'x' * 1000000 %}{% for a in range(10000) %}{{ s }}{% endfor %}",
-    );
-    stopped(
-        "gigabyte of json",
-        "{% set s = ['x' * 1000000] * 10000 %}{{ s | tojson | length }}",
-    );
-    stopped("oversized source", &"x".repeat(1 << 18));
-    stopped(
-        "deep value",
-        "{% set ns = namespace(v=[]) %}{% for i in range(100000) %}{% set ns.v = [ns.v] %}{% endfor %}{{ ns.v | tojson }}",
-    );
-    stopped("include of itself", "{% include 'chat_template' %}");
-}
-
-#[test]
-fn chains_that_nest_the_syntax_tree_do_not_overflow_the_stack() {
-    let fill = |unit: &str, start: &str, end: &str| {
-        let times = (environment::MAX_SOURCE_BYTES - start.len() - end.len()) / unit.len();
-        format!("{start}{}{end}", unit.repeat(times))
-    };
-    for source in [
-        fill("-", "{{ ", "1 }}"),
-        fill("not ", "{{ ", "1 }}"),
-        fill("+1", "{{ 1", " }}"),
-        format!("{{{{ 1{} }}}}", "~a".repeat(environment::MAX_TILDES)),
-        fill("~a", "{{ a", " }}"),
-        fill("**1", "{{ 1", " }}"),
-        fill("|e", "{{ 1", " }}"),
-        fill(".a", "{{ a", " }}"),
-        fill("[0]", "{{ a", " }}"),
-        fill("()", "{{ a", " }}"),
-        fill(" if 1 else 1", "{{ 1", " }}"),
-        fill(" and 1", "{{ 1", " }}"),
-        fill(" is odd", "{{ 1", " }}"),
-        fill("<1", "{{ 1", " }}"),
-        fill("1,", "{{ [", "] }}"),
-        fill("1:1,", "{{ {", "} }}"),
-        fill("1,", "{{ f(", ") }}"),
-        fill("a=1,", "{{ f(", ") }}"),
-        fill("{% set a = 1 %}", "", ""),
-        fill("{% macro a() %}{% endmacro %}", "", ""),
-        fill("{{ a }}", "", ""),
-        fill("{#", "", ""),
-        fill("{% raw %}{% endraw %}", "", ""),
-        fill("a,", "{% for ", "b in c %}{% endfor %}"),
-        fill("a=1,", "{% with ", "b=1 %}{% endwith %}"),
-        fill("{% break %}", "{% for a in [1] %}", "{% endfor %}"),
-        fill("{{ ' ", "", ""),
-        fill("{% generation %}", "", ""),
-        fill("{%- ", "", ""),
-        fill("\n", "", "{% if 1 %}"),
-        fill(" ", "", "{%- if 1 %}"),
-        fill("{% elif 1 %}", "{% if 0 %}", "{% endif %}"),
-        fill("{% else %}{% if 1 %}", "{% if 0 %}", ""),
-    ] {
-        let started = Instant::now();
-        // An error or success, but neither a crash nor a long wait.
-        let _ = Case {
-            source: &source,
-            messages: user("x"),
-            tools: Value::Null,
-            kwargs: Value::Null,
-        }
-        .segments();
-        let took = started.elapsed();
-        assert!(
-            took < Duration::from_secs(1),
-            "{}… took {took:?}",
-            &source[..20]
-        );
-    }
-}
-
-#[test]
-fn deep_values_are_dropped_and_shown_without_a_crash() {
-    for end in [
-        "",
-        "{{ ns.v }}",
-        "{{ ns.v == ns.v }}",
-        "{{ ns.v | string | length }}",
-        "{{ ns.v < [ns.v] }}",
-        "{{ {ns.v: 1} }}",
-    ] {
-        let source = format!(
-            "{{% set ns = namespace(v=[]) %}}{{% for i in range(100000) %}}{{% set ns.v = [ns.v] %}}{{% endfor %}}{end}"
-        );
-        let started = Instant::now();
-        let _ = Case {
-            source: &source,
-            messages: user("x"),
-            tools: Value::Null,
-            kwargs: Value::Null,
-        }
-        .segments();
-        assert!(
-            started.elapsed() < Duration::from_secs(1),
-            "{end} took {:?}",
-            started.elapsed()
-        );
-    }
-}
-
-#[test]
-fn ten_megabytes_of_content_are_rendered_in_seconds() {
-    let started = Instant::now();
-    let content = "<|im_end|> hello world ".repeat(450_000);
-    let prompt = segments(CHATML, user(&content));
-    assert!(joined(&prompt).contains(&content));
-    assert!(
-        started.elapsed() < Duration::from_secs(10),
-        "took {:?}",
-        started.elapsed()
-    );
 }

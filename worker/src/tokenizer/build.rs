@@ -65,7 +65,7 @@ impl Tokenizer {
                         key: "tokenizer.ggml.merges",
                     });
                 }
-                (Model::Bpe(Bpe::new(&spec, pre)?), pre.adds_bos())
+                (Model::Bpe(Box::new(Bpe::new(&spec, pre)?)), pre.adds_bos())
             }
             "llama" => {
                 if spec.scores.is_empty() {
@@ -78,7 +78,10 @@ impl Tokenizer {
                 spec.ids.unk = spec.ids.unk.or(default(SPM_UNK));
                 spec.ids.bos = spec.ids.bos.or(default(SPM_BOS));
                 (
-                    Model::Spm(Spm::new(&spec, spec.add_space_prefix.unwrap_or(true))),
+                    Model::Spm(Box::new(Spm::new(
+                        &spec,
+                        spec.add_space_prefix.unwrap_or(true),
+                    ))),
                     true,
                 )
             }

@@ -95,32 +95,9 @@ fn build(bytes: &[u8], configs: &Configs) -> Result<Tokenizer, TokenizerError> {
     let ids = inner.get_vocab(true);
     let (texts, kinds) = tokens(&inner, &ids, &unknown_token(&json), &decoding)?;
     let special = SpecialTokens::new(special_tokens(&inner, &kinds))?;
-    let id_of = |name: &str| ids.get(name).copied();
-    let bos = named(&configs.tokenizer, "bos_token").and_then(|name| id_of(&name));
-    let bos = bos.or_else(|| {
-        listed(&configs.generation, "bos_token_id")
-            .or(listed(&configs.model, "bos_token_id"))?
-            .first()
-            .copied()
-    });
-    let named_eos = named(&configs.tokenizer, "eos_token").and_then(|name| id_of(&name));
-    let listed_ends = listed(&configs.generation, "eos_token_id")
-        .or(listed(&configs.model, "eos_token_id"))
-        .unwrap_or_default();
-    let count = texts.len();
-    let known = |id: &u32| (*id as usize) < count;
-    let bos = bos.filter(known);
-    let eos = named_eos.or(listed_ends.first().copied()).filter(known);
-    let mut stop: Vec<u32> = listed_ends.into_iter().chain(eos).filter(known).collect();
-    let inner_end = stop::end_is_inner(|name| ids.contains_key(name));
-    let by_name = special
-        .control_ids()
-        .filter(|(text, _)| stop::ends_answer(text) && !(inner_end && *text == "<|end|>"));
-    stop.extend(by_name.map(|(_, id)| id));
-    stop.sort_unstable();
-    stop.dedup();
+    let roles = Roles::of(configs, &ids, &special, texts.len());
     let flag = |name: &str| configs.tokenizer.get(name).and_then(Value::as_bool);
-    let add_bos = flag("add_bos_token").unwrap_or_else(|| begins_with(&inner, bos));
+    let add_bos = flag("add_bos_token").unwrap_or_else(|| begins_with(&inner, roles.bos));
     let spelling = if decoding.bytes {
         Spelling::Bytes
     } else {
@@ -135,12 +112,57 @@ fn build(bytes: &[u8], configs: &Configs) -> Result<Tokenizer, TokenizerError> {
             decoding.space_prefix,
         ))),
         special,
-        bos,
-        eos,
-        stop,
+        bos: roles.bos,
+        eos: roles.eos,
+        stop: roles.stop,
         add_bos,
         add_eos: flag("add_eos_token").unwrap_or(false),
     })
+}
+
+/// The ids of tokens with a role.
+struct Roles {
+    bos: Option<u32>,
+    eos: Option<u32>,
+    /// Ascending.
+    stop: Vec<u32>,
+}
+
+impl Roles {
+    /// From the names in `tokenizer_config.json`, the ids in the other files, and the names under
+    /// which ends are published. Ids from `count` up name no token.
+    fn of(
+        configs: &Configs,
+        ids: &HashMap<String, u32>,
+        special: &SpecialTokens,
+        count: usize,
+    ) -> Roles {
+        let by_name = |key: &str| ids.get(&named(&configs.tokenizer, key)?).copied();
+        let by_id = |key: &str| {
+            let listed = listed(&configs.generation, key).or_else(|| listed(&configs.model, key));
+            let known = |id: &u32| (*id as usize) < count;
+            listed
+                .unwrap_or_default()
+                .into_iter()
+                .filter(known)
+                .collect::<Vec<u32>>()
+        };
+        let bos = by_name("bos_token").or_else(|| by_id("bos_token_id").first().copied());
+        let ends = by_id("eos_token_id");
+        let eos = by_name("eos_token").or_else(|| ends.first().copied());
+        let inner_end = stop::end_is_inner(|name| ids.contains_key(name));
+        let published = special
+            .control_ids()
+            .filter(|(text, _)| stop::ends_answer(text) && !(inner_end && *text == "<|end|>"));
+        let mut stop: Vec<u32> = ends
+            .into_iter()
+            .chain(eos)
+            .chain(published.map(|(_, id)| id))
+            .collect();
+        stop.sort_unstable();
+        stop.dedup();
+        Roles { bos, eos, stop }
+    }
 }
 
 /// Whether the file's own post-processor puts `bos` before a text.

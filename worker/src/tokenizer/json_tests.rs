@@ -9,7 +9,8 @@ use tokenizers::decoders::{
 use tokenizers::normalizers::Replace;
 use tokenizers::pre_tokenizers::{byte_level::ByteLevel, digits::Digits, sequence::Sequence};
 
-use super::tests::{model, spm_oracle, torture_pieces};
+use super::oracle_tests::spm_oracle;
+use super::tests::{model, torture_pieces};
 use super::*;
 use crate::gguf::Gguf;
 

@@ -54,8 +54,8 @@ pub struct Segment {
 enum Model {
     /// One token a byte.
     Bytes,
-    Bpe(Bpe),
-    Spm(Spm),
+    Bpe(Box<Bpe>),
+    Spm(Box<Spm>),
     Json(Box<JsonModel>),
 }
 
@@ -204,5 +204,9 @@ impl Tokenizer {
 
 #[cfg(test)]
 mod json_tests;
+#[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
+mod spec_tests;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -31,7 +31,7 @@ pub(super) struct Spm {
 impl Spm {
     /// Builds the lookup; `spec` has been validated.
     pub(super) fn new(spec: &VocabSpec, space_prefix: bool) -> Spm {
-        let mut tokens = HashMap::with_capacity(spec.tokens.len());
+        let mut tokens: HashMap<Box<str>, (u32, f32)> = HashMap::with_capacity(spec.tokens.len());
         let mut bytes = [None; 256];
         for (id, (text, kind)) in spec.tokens.iter().zip(&spec.kinds).enumerate() {
             match kind {
@@ -47,11 +47,7 @@ impl Spm {
                 }
             }
         }
-        let longest = tokens
-            .keys()
-            .map(|text: &Box<str>| text.len())
-            .max()
-            .unwrap_or(0);
+        let longest = tokens.keys().map(|text| text.len()).max().unwrap_or(0);
         Spm {
             tokens,
             longest,
