@@ -304,3 +304,7 @@ fn failure(job: JobRef, attempt: Attempt, error: JobError) -> Finish {
         stats: JobStats::default(),
     }
 }
+
+#[cfg(test)]
+#[path = "dispatch_tests.rs"]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! Owns what a message may look like. What is accepted is kept as given, for the template.
 
-use super::parse::LineError;
+use super::line_error::LineError;
 use serde_json::{Map, Value};
 
 /// Greatest length of a role's name.

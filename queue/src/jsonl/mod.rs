@@ -3,24 +3,30 @@
 //! Owns reading (bounded lines, two line shapes, batch-wide options) and the rendering of stored
 //! records. Knows nothing of stores, engines and output files.
 
+mod line_error;
 mod lines;
 mod messages;
 mod options;
 mod params;
 mod parse;
+mod parse_openai;
+mod parse_short;
 mod reader;
 mod render;
 mod render_openai;
 mod survey;
 mod template;
 
+pub use line_error::LineError;
 pub use lines::{DEFAULT_MAX_LINE_BYTES, Lines, RawLine};
 pub use options::{InputFormat, LineOptions, OptionsError, Setting};
-pub use parse::{CustomId, LineError, ParsedLine, Shape, parse_line};
+pub use parse::{CustomId, ParsedLine, Shape, parse_line};
 pub use reader::{Line, ReadError, Reader};
 pub use render::{Answer, Rendered, Renderer, Rendering};
 pub use survey::{Survey, survey};
 
+#[cfg(test)]
+mod reader_properties;
 #[cfg(test)]
 mod reader_tests;
 #[cfg(test)]

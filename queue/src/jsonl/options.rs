@@ -3,8 +3,8 @@
 //! Owns the options' form (stored with the batch, so that its lines can be read again) and their
 //! checks. The precedence is: override, the line's own value, default, built-in default.
 
+use super::line_error::LineError;
 use super::lines::DEFAULT_MAX_LINE_BYTES;
-use super::parse::LineError;
 use super::template::Template;
 use super::{params, template};
 use serde::{Deserialize, Serialize};

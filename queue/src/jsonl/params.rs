@@ -3,7 +3,7 @@
 //! Owns the names (supported, unsupported, harmless) and the reading of a merged map of them.
 //! Owns no precedence between line and batch (that is `parse`).
 
-use super::parse::LineError;
+use super::line_error::LineError;
 use crate::request::{DEFAULT_MAX_TOKENS, Endpoint, MAX_CHOICES, MAX_TOP_LOGPROBS, Params};
 use serde_json::{Map, Value};
 

@@ -3,9 +3,10 @@
 //! Owns the job index, the limit, and the refusal of inputs that are not JSONL at all. Every
 //! non-blank line gets exactly one verdict.
 
+use super::line_error::LineError;
 use super::lines::{Lines, RawLine};
 use super::options::{InputFormat, LineOptions};
-use super::parse::{LineError, ParsedLine, parse_line};
+use super::parse::{ParsedLine, parse_line};
 use crate::ids::{ContentHash, JobIndex};
 use std::io::{self, BufRead};
 

@@ -83,7 +83,7 @@ impl Renderer {
     /// The output line of a finished job.
     pub fn render(&self, answer: &Answer<'_>) -> Rendered {
         let parsed = if answer.text.is_empty() {
-            ParsedLine::unreadable(super::parse::LineError::missing("the line's text"))
+            ParsedLine::unreadable(super::line_error::LineError::missing("the line's text"))
         } else {
             parse_line(answer.text.as_bytes(), &self.options)
         };

@@ -8,6 +8,7 @@ mod finish;
 mod load;
 mod place;
 mod read;
+mod release;
 mod rows;
 mod schema;
 
