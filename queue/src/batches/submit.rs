@@ -5,7 +5,7 @@
 
 use super::Batches;
 use crate::batch::{Batch, BatchModel, BatchSpec};
-use crate::ids::{BatchNo, ModelNo};
+use crate::ids::{BatchId, BatchNo, ModelNo};
 use crate::jsonl::{Line, ReadError, Reader};
 use crate::owner::{BatchLock, LockError};
 use crate::record::JobError;
@@ -90,9 +90,13 @@ impl Batches {
             .map(|model| (model.requested.clone(), model.no))
             .collect();
         let options = submission.spec.options.clone();
-        let (id, no) = self
+        // Locked before it is there: a sweeper must not take it for an orphan.
+        let id = BatchId::generate();
+        let lock = self.take(&id)?;
+        let (_, no) = self
             .store
             .batch_create(NewBatch {
+                id,
                 owner: submission.owner,
                 name: submission.name,
                 idempotency_key: submission.key,
@@ -100,7 +104,6 @@ impl Batches {
                 models: submission.models,
             })
             .await?;
-        let lock = self.take(&id)?;
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
         let reading = tokio::task::spawn_blocking(move || {
             let mut reader = Reader::new(input, &options);

@@ -267,6 +267,7 @@ impl Read for Failing {
 async fn sweep_takes_orphans_and_spares_loads_under_way() {
     let home = home().await;
     let new = || crate::store::NewBatch {
+        id: BatchId::generate(),
         owner: "ann".into(),
         name: None,
         idempotency_key: None,

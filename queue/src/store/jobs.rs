@@ -1,7 +1,9 @@
 //! What goes into a store and comes out of it, job by job.
 
 use crate::batch::{Batch, BatchModel, BatchSpec};
-use crate::ids::{Attempt, BatchNo, ContentHash, JobIndex, JobKey, JobRef, ModelNo, NodeInstance};
+use crate::ids::{
+    Attempt, BatchId, BatchNo, ContentHash, JobIndex, JobKey, JobRef, ModelNo, NodeInstance,
+};
 use crate::jsonl::Shape;
 use crate::record::{JobError, JobStats, ResultRecord};
 use crate::state::JobState;
@@ -9,6 +11,8 @@ use crate::state::JobState;
 /// A batch to be made.
 #[derive(Clone, Debug)]
 pub struct NewBatch {
+    /// Its id, made by the caller: whoever holds the id's lock is spared by the sweeper.
+    pub id: BatchId,
     /// Whose it is.
     pub owner: String,
     /// A name for people.

@@ -87,6 +87,7 @@ pub fn model(no: u32) -> BatchModel {
 
 pub fn new_batch(key: Option<&str>) -> NewBatch {
     NewBatch {
+        id: BatchId::generate(),
         owner: OWNER.into(),
         name: Some("nightly".into()),
         idempotency_key: key.map(str::to_owned),

@@ -19,7 +19,7 @@ const ROWS_A_STATEMENT: usize = 256;
 
 impl SqliteStore {
     pub(super) async fn create(&self, new: NewBatch) -> Result<(BatchId, BatchNo), StoreError> {
-        let id = BatchId::generate();
+        let id = new.id;
         let spec = serde_json::to_string(&new.spec)
             .expect("a spec has string keys only, so it is always JSON");
         let mut tx = self.begin().await?;
