@@ -242,3 +242,7 @@ impl Node {
         intake.stop();
     }
 }
+
+#[cfg(test)]
+#[path = "node/tests.rs"]
+mod tests;

@@ -15,7 +15,6 @@ pub mod options;
 pub mod planner;
 pub mod prepare;
 pub mod randomness;
-mod reduce;
 mod run;
 pub mod sampler;
 pub mod sequence;

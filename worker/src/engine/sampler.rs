@@ -15,14 +15,14 @@
 
 use super::candidates::{self, Candidate};
 use super::randomness::Randomness;
-use super::reduce;
+use crate::kernels::{math, vocab};
 use rbee_queue::Params;
 use std::collections::HashMap;
 
 /// Temperatures below this are 0: the weights of all but the best would vanish.
 pub const GREEDY_BELOW: f32 = 1e-5;
-/// Tokens whose weights are summed together in the walk over the whole vocabulary.
-const WALK_BLOCK: usize = 1024;
+/// Tokens whose weights are summed together in the walk over the whole vocabulary, from coarse to fine.
+const WALK_BLOCKS: [usize; 3] = [1024, 32, 1];
 /// Heads of the sorted vocabulary that are tried in turn for `top_p`; the whole vocabulary is the last.
 const NUCLEUS_HEADS: [usize; 3] = [128, 2048, 16384];
 
@@ -118,7 +118,7 @@ impl Sampler {
         position: u32,
         scratch: &mut Scratch,
     ) -> Result<Sampled, NotFinite> {
-        if row.is_empty() || !reduce::all_finite(row) {
+        if row.is_empty() || !vocab::all_finite(row) {
             return Err(NotFinite);
         }
         let measure = self
@@ -126,7 +126,7 @@ impl Sampler {
             .map(|wanted| Measure::new(row, wanted, scratch));
         self.penalise(row, scratch);
         let token = if self.temperature < GREEDY_BELOW {
-            reduce::arg_max(row) as u32
+            vocab::arg_max(row) as u32
         } else {
             self.draw(row, position, scratch)
         };
@@ -179,7 +179,7 @@ impl Sampler {
     fn draw(&self, row: &[f32], position: u32, scratch: &mut Scratch) -> u32 {
         let draw = self.randomness.draw(position);
         let weigher = Weigher {
-            max: reduce::max(row),
+            max: vocab::max(row),
             scale: 1.0 / self.temperature,
         };
         let top_k = self.top_k > 0 && self.top_k < row.len();
@@ -194,7 +194,7 @@ impl Sampler {
         } else if self.top_p < 1.0 {
             self.nucleus(row, &weigher, scratch)
         } else {
-            let cutoff = weigher.max + reduce::ln(self.min_p) / weigher.scale;
+            let cutoff = weigher.max + math::ln(self.min_p) / weigher.scale;
             candidates::at_least(row, cutoff, &mut scratch.candidates);
             weigher.weigh(scratch);
             scratch.weights.len()
@@ -266,7 +266,8 @@ struct Weigher {
 
 impl Weigher {
     fn weight(&self, logit: f32) -> f64 {
-        f64::from(reduce::exp((logit - self.max) * self.scale))
+        // The same value as `math::exp`, from the vector unit.
+        f64::from(vocab::sum_exp(&[logit], self.max, self.scale))
     }
 
     fn weigh(&self, scratch: &mut Scratch) {
@@ -275,44 +276,51 @@ impl Weigher {
         scratch.weights.extend(weights);
     }
 
-    /// Sums of the weights by blocks of [`WALK_BLOCK`] tokens, and their total.
+    /// Sums of the weights by the coarsest of [`WALK_BLOCKS`], and their total.
     fn sum_vocabulary(&self, row: &[f32], sums: &mut Vec<f64>) -> f64 {
         sums.clear();
-        let blocks = row.chunks(WALK_BLOCK);
-        sums.extend(blocks.map(|block| f64::from(reduce::sum_exp(block, self.max, self.scale))));
+        let blocks = row.chunks(WALK_BLOCKS[0]);
+        sums.extend(blocks.map(|block| f64::from(vocab::sum_exp(block, self.max, self.scale))));
         sums.iter().sum()
     }
 
+    /// Walks the vocabulary block by block, then the block by smaller ones, then these token by token.
     fn walk_vocabulary(&self, row: &[f32], draw: f64, sums: &mut Vec<f64>) -> u32 {
         let target = draw * self.sum_vocabulary(row, sums);
-        let mut before = 0.0;
-        let mut block = 0;
-        for (number, sum) in sums.iter().enumerate() {
-            // A block without weight is never the one, not even the last.
-            if *sum > 0.0 {
-                block = number;
-                if before + sum > target {
-                    break;
-                }
-            }
-            before += sum;
+        let blocks = (0..row.len())
+            .step_by(WALK_BLOCKS[0])
+            .zip(sums.iter().copied());
+        let (mut first, mut before) = reach(blocks, 0.0, target);
+        for (size, part) in WALK_BLOCKS.into_iter().zip(WALK_BLOCKS.into_iter().skip(1)) {
+            let end = row.len().min(first + size);
+            let parts = (first..end).step_by(part).map(|start| {
+                let values = &row[start..end.min(start + part)];
+                (
+                    start,
+                    f64::from(vocab::sum_exp(values, self.max, self.scale)),
+                )
+            });
+            (first, before) = reach(parts, before, target);
         }
-        let first = block * WALK_BLOCK;
-        let values = &row[first..row.len().min(first + WALK_BLOCK)];
-        let mut sum = before;
-        let mut last = 0;
-        for (offset, logit) in values.iter().enumerate() {
-            let weight = self.weight(*logit);
-            if weight > 0.0 {
-                last = offset;
-                sum += weight;
-                if sum > target {
-                    break;
-                }
-            }
-        }
-        (first + last) as u32
+        first as u32
     }
+}
+
+/// The first of consecutive blocks (start, weight) at whose end the running sum exceeds the target, and the sum before
+/// it. If rounding forbids it, the last one that has any weight.
+fn reach(blocks: impl Iterator<Item = (usize, f64)>, before: f64, target: f64) -> (usize, f64) {
+    let mut sum = before;
+    let mut reached = None;
+    for (start, weight) in blocks {
+        if weight > 0.0 {
+            reached = Some((start, sum));
+            sum += weight;
+            if sum > target {
+                break;
+            }
+        }
+    }
+    reached.expect("a block was chosen for its weight, so one of its parts has some")
 }
 
 /// The first place at which the running sum exceeds the draw times the total; the last one if rounding forbids it.
@@ -337,10 +345,10 @@ struct Measure {
 
 impl Measure {
     fn new(row: &[f32], wanted: usize, scratch: &mut Scratch) -> Measure {
-        let max = reduce::max(row);
+        let max = vocab::max(row);
         let mut measure = Measure {
             max,
-            ln_sum: reduce::ln(reduce::sum_exp(row, max, 1.0)),
+            ln_sum: math::ln(vocab::sum_exp(row, max, 1.0)),
             top: Vec::with_capacity(wanted),
         };
         candidates::largest(row, wanted, &mut scratch.candidates);

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 /// What a step may take, so that cancel and hand-over are quick with large models too.
 pub const STEP_BUDGET: Duration = Duration::from_millis(250);
-/// First guess, before anything was measured.
-const FIRST_CHUNK_TOKENS: usize = 64;
+/// First guess, before anything was measured: little, for the model may be large and the machine slow.
+const FIRST_CHUNK_TOKENS: usize = 16;
 /// Fewest prompt tokens a step, however slow the model.
 const MIN_CHUNK_TOKENS: usize = 8;
 /// Weight of the newest measurement in the running mean.
 const NEWEST: f64 = 0.3;
-/// Part of a step's time that prompt tokens get at least, when decoding takes it all.
-const LEAST_SHARE: f64 = 0.1;
+/// Part of the budget that prompt tokens get at least, when decoding alone takes it all.
+const LEAST_SHARE: f64 = 0.25;
+/// Part of a step's time that counts as theirs at least, when the step was as short as one that only decodes.
+const LEAST_COST: f64 = 0.1;
 
 /// Sizes the prompt part of steps.
 #[derive(Debug, Clone)]
@@ -49,7 +51,7 @@ impl ChunkSizer {
             return;
         }
         let decode_s = self.decode_s.unwrap_or(0.0);
-        let prompt_s = (step_s - decode_s).max(step_s * LEAST_SHARE);
+        let prompt_s = (step_s - decode_s).max(step_s * LEAST_COST);
         self.prompt_token_s = mean(self.prompt_token_s, prompt_s / prompt_tokens as f64);
     }
 
@@ -99,9 +101,9 @@ mod tests {
     #[test]
     fn decoding_time_is_taken_off_the_budget() {
         let mut sizer = ChunkSizer::new(0);
-        sizer.record(0, Duration::from_millis(200));
-        sizer.record(50, Duration::from_millis(250));
-        assert_eq!(sizer.chunk_tokens(), 50);
+        sizer.record(0, Duration::from_millis(150));
+        sizer.record(25, Duration::from_millis(250));
+        assert_eq!(sizer.chunk_tokens(), 25);
     }
 
     #[test]
