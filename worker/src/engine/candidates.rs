@@ -17,12 +17,13 @@ pub struct Candidate {
 }
 
 /// Likelier first; among equals the lower id.
-fn order(a: &Candidate, b: &Candidate) -> Ordering {
+pub fn order(a: &Candidate, b: &Candidate) -> Ordering {
     let by_logit = b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal);
     by_logit.then(a.id.cmp(&b.id))
 }
 
-fn candidate(id: usize, logit: f32) -> Candidate {
+/// The candidate of a place in a row.
+pub fn candidate(id: usize, logit: f32) -> Candidate {
     Candidate {
         id: id as u32,
         logit,
@@ -47,17 +48,6 @@ pub fn largest(row: &[f32], k: usize, out: &mut Vec<Candidate>) {
         }
         out.sort_unstable_by(order);
     }
-}
-
-/// Replaces `out` by all tokens whose logit is at least `cutoff`, likeliest first, ties to the lower id.
-pub fn at_least(row: &[f32], cutoff: f32, out: &mut Vec<Candidate>) {
-    out.clear();
-    let kept = row
-        .iter()
-        .enumerate()
-        .filter(|(_, logit)| **logit >= cutoff);
-    out.extend(kept.map(|(id, logit)| candidate(id, *logit)));
-    out.sort_unstable_by(order);
 }
 
 fn insert_largest(row: &[f32], k: usize, out: &mut Vec<Candidate>) {
@@ -112,14 +102,6 @@ mod tests {
             let mut out = Vec::new();
             largest(&row, k, &mut out);
             prop_assert_eq!(&out, &sorted(&row)[..k.min(row.len())]);
-        }
-
-        #[test]
-        fn cutoff_keeps_what_is_not_below(row in prop::collection::vec(-9.0f32..9.0, 1..300), cutoff in -9.0f32..9.0) {
-            let mut out = Vec::new();
-            at_least(&row, cutoff, &mut out);
-            let wanted: Vec<Candidate> = sorted(&row).into_iter().filter(|c| c.logit >= cutoff).collect();
-            prop_assert_eq!(out, wanted);
         }
     }
 }

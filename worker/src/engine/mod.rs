@@ -23,6 +23,7 @@ pub mod speed;
 pub mod step;
 pub mod stop;
 pub mod stub;
+pub mod weights;
 
 pub use handle::Engine;
 pub use job::{EngineEvent, EngineJob, MAX_LIVE_JOBS, Priority, SubmitError};

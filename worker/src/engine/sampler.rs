@@ -10,21 +10,19 @@
 //! 5. Weights `exp((logit - max) / temperature)`.
 //! 6. `top_k`, then `top_p` (the smallest head that has the mass, of what top_k left), then `min_p` (relative to the
 //!    likeliest token). Equal logits are ordered by id.
-//! 7. A walk over the weights left, likeliest first with any filter on, else in vocabulary order, until their sum
-//!    exceeds the draw times their total.
+//! 7. A walk in vocabulary order over the weights left, until their sum exceeds the draw times their total.
 
 use super::candidates::{self, Candidate};
 use super::randomness::Randomness;
+use super::weights::{self, Kept, Weigher};
 use crate::kernels::{math, vocab};
 use rbee_queue::Params;
 use std::collections::HashMap;
 
 /// Temperatures below this are 0: the weights of all but the best would vanish.
 pub const GREEDY_BELOW: f32 = 1e-5;
-/// Tokens whose weights are summed together in the walk over the whole vocabulary, from coarse to fine.
-const WALK_BLOCKS: [usize; 3] = [1024, 32, 1];
-/// Heads of the sorted vocabulary that are tried in turn for `top_p`; the whole vocabulary is the last.
-const NUCLEUS_HEADS: [usize; 3] = [128, 2048, 16384];
+/// A head of the sorted vocabulary that mostly has the mass of `top_p`.
+const LIKELY_HEAD: usize = 128;
 
 /// A row of logits that no token can be taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +53,7 @@ pub struct Logprobs {
 #[derive(Debug, Default)]
 pub struct Scratch {
     candidates: Vec<Candidate>,
-    weights: Vec<f64>,
+    weights: Vec<f32>,
     sums: Vec<f64>,
     unpenalised: Vec<(u32, f32)>,
 }
@@ -182,54 +180,42 @@ impl Sampler {
             max: vocab::max(row),
             scale: 1.0 / self.temperature,
         };
-        let top_k = self.top_k > 0 && self.top_k < row.len();
-        if !top_k && self.top_p >= 1.0 && self.min_p <= 0.0 {
-            return weigher.walk_vocabulary(row, draw, &mut scratch.sums);
-        }
-        let kept = if top_k {
+        if self.top_k > 0 && self.top_k < row.len() {
             candidates::largest(row, self.top_k, &mut scratch.candidates);
-            weigher.weigh(scratch);
-            let total: f64 = scratch.weights.iter().sum();
-            self.cut(&scratch.weights, total).len
-        } else if self.top_p < 1.0 {
-            self.nucleus(row, &weigher, scratch)
-        } else {
-            let cutoff = weigher.max + math::ln(self.min_p) / weigher.scale;
-            candidates::at_least(row, cutoff, &mut scratch.candidates);
-            weigher.weigh(scratch);
-            scratch.weights.len()
-        };
-        let place = walk(&scratch.weights[..kept], draw);
-        scratch.candidates[place].id
-    }
-
-    /// Fills the scratch with as much of the sorted vocabulary as `top_p` and `min_p` can want; returns how much they
-    /// keep.
-    fn nucleus(&self, row: &[f32], weigher: &Weigher, scratch: &mut Scratch) -> usize {
-        let total = weigher.sum_vocabulary(row, &mut scratch.sums);
-        for head in NUCLEUS_HEADS {
-            if head >= row.len() {
-                break;
-            }
-            candidates::largest(row, head, &mut scratch.candidates);
-            weigher.weigh(scratch);
-            let cut = self.cut(&scratch.weights, total);
-            if cut.certain {
-                return cut.len;
-            }
+            let weights = scratch.candidates.iter().map(|c| weigher.weight(c.logit));
+            let cut = self.cut(&scratch.candidates, weigher, weights.sum());
+            return weigher.draw_from_few(&mut scratch.candidates[..cut.len], draw);
         }
-        candidates::largest(row, row.len(), &mut scratch.candidates);
-        weigher.weigh(scratch);
-        self.cut(&scratch.weights, total).len
+        if self.top_p >= 1.0 && self.min_p <= 0.0 {
+            return weigher.draw_from_all(row, draw, &mut scratch.sums);
+        }
+        let mut wanted = None;
+        if self.top_p < 1.0 {
+            let total = weigher.sum_blocks(row, &mut scratch.sums);
+            candidates::largest(row, LIKELY_HEAD, &mut scratch.candidates);
+            let cut = self.cut(&scratch.candidates, weigher, total);
+            if cut.certain {
+                return weigher.draw_from_few(&mut scratch.candidates[..cut.len], draw);
+            }
+            wanted = Some(f64::from(self.top_p) * total);
+        }
+        weigher.weigh(row, &mut scratch.weights);
+        let kept = Kept {
+            last: wanted.and_then(|wanted| {
+                weights::last_of_head(row, &scratch.weights, wanted, &mut scratch.candidates)
+            }),
+            least: self.min_p,
+        };
+        weights::draw_from_kept(row, &scratch.weights, kept, draw)
     }
 
-    /// How much of a head of the sorted weights `top_p` of `total` and `min_p` keep: at least one.
-    fn cut(&self, weights: &[f64], total: f64) -> Cut {
+    /// How much of a sorted head `top_p` of `total` and `min_p` keep: at least one.
+    fn cut(&self, head: &[Candidate], weigher: Weigher, total: f64) -> Cut {
         let wanted = f64::from(self.top_p) * total;
-        let least = f64::from(self.min_p) * weights[0];
         let mut sum = 0.0;
-        for (place, &weight) in weights.iter().enumerate() {
-            if place > 0 && weight < least {
+        for (place, candidate) in head.iter().enumerate() {
+            let weight = weigher.weight(candidate.logit);
+            if place > 0 && weight < f64::from(self.min_p) {
                 return Cut {
                     len: place,
                     certain: true,
@@ -244,7 +230,7 @@ impl Sampler {
             }
         }
         Cut {
-            len: weights.len(),
+            len: head.len(),
             certain: false,
         }
     }
@@ -255,85 +241,6 @@ struct Cut {
     len: usize,
     /// A longer head would end at the same place.
     certain: bool,
-}
-
-/// Unnormalised probabilities of a row.
-struct Weigher {
-    max: f32,
-    /// One over the temperature.
-    scale: f32,
-}
-
-impl Weigher {
-    fn weight(&self, logit: f32) -> f64 {
-        // The same value as `math::exp`, from the vector unit.
-        f64::from(vocab::sum_exp(&[logit], self.max, self.scale))
-    }
-
-    fn weigh(&self, scratch: &mut Scratch) {
-        scratch.weights.clear();
-        let weights = scratch.candidates.iter().map(|c| self.weight(c.logit));
-        scratch.weights.extend(weights);
-    }
-
-    /// Sums of the weights by the coarsest of [`WALK_BLOCKS`], and their total.
-    fn sum_vocabulary(&self, row: &[f32], sums: &mut Vec<f64>) -> f64 {
-        sums.clear();
-        let blocks = row.chunks(WALK_BLOCKS[0]);
-        sums.extend(blocks.map(|block| f64::from(vocab::sum_exp(block, self.max, self.scale))));
-        sums.iter().sum()
-    }
-
-    /// Walks the vocabulary block by block, then the block by smaller ones, then these token by token.
-    fn walk_vocabulary(&self, row: &[f32], draw: f64, sums: &mut Vec<f64>) -> u32 {
-        let target = draw * self.sum_vocabulary(row, sums);
-        let blocks = (0..row.len())
-            .step_by(WALK_BLOCKS[0])
-            .zip(sums.iter().copied());
-        let (mut first, mut before) = reach(blocks, 0.0, target);
-        for (size, part) in WALK_BLOCKS.into_iter().zip(WALK_BLOCKS.into_iter().skip(1)) {
-            let end = row.len().min(first + size);
-            let parts = (first..end).step_by(part).map(|start| {
-                let values = &row[start..end.min(start + part)];
-                (
-                    start,
-                    f64::from(vocab::sum_exp(values, self.max, self.scale)),
-                )
-            });
-            (first, before) = reach(parts, before, target);
-        }
-        first as u32
-    }
-}
-
-/// The first of consecutive blocks (start, weight) at whose end the running sum exceeds the target, and the sum before
-/// it. If rounding forbids it, the last one that has any weight.
-fn reach(blocks: impl Iterator<Item = (usize, f64)>, before: f64, target: f64) -> (usize, f64) {
-    let mut sum = before;
-    let mut reached = None;
-    for (start, weight) in blocks {
-        if weight > 0.0 {
-            reached = Some((start, sum));
-            sum += weight;
-            if sum > target {
-                break;
-            }
-        }
-    }
-    reached.expect("a block was chosen for its weight, so one of its parts has some")
-}
-
-/// The first place at which the running sum exceeds the draw times the total; the last one if rounding forbids it.
-fn walk(weights: &[f64], draw: f64) -> usize {
-    let target = draw * weights.iter().sum::<f64>();
-    let mut sum = 0.0;
-    for (place, weight) in weights.iter().enumerate() {
-        sum += weight;
-        if sum > target {
-            return place;
-        }
-    }
-    weights.len() - 1
 }
 
 /// The log-softmax of a row: what is left of it when the row is modified.

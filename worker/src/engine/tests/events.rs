@@ -108,18 +108,17 @@ fn late_watcher_gets_a_snapshot_and_then_every_text() {
 
 #[test]
 fn job_that_cannot_be_taken_comes_back() {
-    let (engine, mut events) = start(stub(64), options(1, 0));
-    let endless = Params {
-        ignore_eos: true,
-        max_tokens: 1000,
-        ..Params::default()
-    };
-    engine.submit(job(5, "a", endless)).unwrap();
+    let (open, gate) = mpsc::channel::<()>();
+    let (steps, _stepped) = mpsc::channel();
+    let inner = StubModel::new(&StubOptions::default());
+    let (engine, mut events) = start(Box::new(Gated { inner, gate, steps }), options(1, 0));
+    engine.submit(job(5, "a", Params::default())).unwrap();
     let duplicate = engine.submit(job(5, "b", Params::default()));
     assert!(matches!(duplicate, Err(SubmitError::Duplicate(job)) if job.id == 5));
     engine.drain();
     let late = engine.submit(job(6, "c", Params::default()));
     assert!(matches!(late, Err(SubmitError::Closed(job)) if job.id == 6));
+    drop(open);
     assert_eq!(
         collect(&mut events, 1).len(),
         1,
@@ -230,7 +229,7 @@ fn interactive_job_overtakes_a_full_batch() {
     let (engine, mut events) = start(Box::new(Gated { inner, gate, steps }), options(1, 0));
     let endless = Params {
         ignore_eos: true,
-        max_tokens: 500,
+        max_tokens: 20_000,
         ..Params::default()
     };
     engine.submit(job(0, "batch", endless)).unwrap();
@@ -239,6 +238,12 @@ fn interactive_job_overtakes_a_full_batch() {
     let mut urgent = job(1, "now", Params::default());
     urgent.priority = Priority::Interactive;
     engine.submit(urgent).unwrap();
+    // Step until it runs; the batch job needs many more steps than that takes.
+    while !matches!(events.try_recv(), Ok(EngineEvent::Started { id: 1, .. })) {
+        open.send(()).unwrap();
+        stepped.recv().unwrap();
+        std::thread::yield_now();
+    }
     drop(open);
     let first = loop {
         if let EngineEvent::Finished { id, .. } = events.blocking_recv().unwrap() {
