@@ -1,8 +1,8 @@
 //! The flags for the engine that computes here, shared by `run`, `infer` and `verify`.
-//!
-//! None of them changes a byte of the results but `--kv` and `--engine`, which are part of what is computed.
 
 use clap::{Args, ValueEnum};
+use rbee_worker::kernels::Kernel;
+use rbee_worker::model::memory::KvType;
 
 use crate::byte_size;
 
@@ -26,10 +26,39 @@ pub enum KvChoice {
     F32,
 }
 
-/// How this machine computes.
+impl From<KvChoice> for KvType {
+    fn from(choice: KvChoice) -> KvType {
+        match choice {
+            KvChoice::F16 => KvType::F16,
+            KvChoice::F32 => KvType::F32,
+        }
+    }
+}
+
+/// What is computed, and how this machine does it.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
+    #[command(flatten)]
+    pub machine: MachineArgs,
+
+    /// Type of the stored keys and values; f32 takes twice the memory and may give other bytes
+    #[arg(long, value_enum, default_value_t)]
+    pub kv: KvChoice,
+
+    /// `stub` makes text up from each job's content, without a model
+    #[arg(long, value_enum, default_value_t)]
+    pub engine: EngineKind,
+
+    /// Microseconds that the stub engine takes for a token
+    #[arg(long, value_name = "US", default_value_t = 0)]
+    pub stub_token_us: u64,
+}
+
+/// How this machine computes. Nothing here changes a byte of the results.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Engine")]
+pub struct MachineArgs {
     /// Sequences computed at the same time [default: 32]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub slots: Option<u16>,
@@ -46,19 +75,20 @@ pub struct EngineArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub chunk_tokens: u32,
 
-    /// Type of the stored keys and values; f32 takes twice the memory and may give other bytes
-    #[arg(long, value_enum, default_value_t)]
-    pub kv: KvChoice,
-
     /// Compute with these kernels instead of the fastest this machine has; the bytes are the same
-    #[arg(long, value_name = "NAME")]
-    pub kernel: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = parse_kernel)]
+    pub kernel: Option<Kernel>,
+}
 
-    /// `stub` makes text up from each job's content, without a model
-    #[arg(long, value_enum, default_value_t)]
-    pub engine: EngineKind,
-
-    /// Microseconds that the stub engine takes for a token
-    #[arg(long, value_name = "US", default_value_t = 0)]
-    pub stub_token_us: u64,
+/// A kernel by name, if this machine can run it.
+fn parse_kernel(name: &str) -> Result<Kernel, String> {
+    let kernel: Kernel = name.parse()?;
+    if !Kernel::available().contains(&kernel) {
+        let here: Vec<String> = Kernel::available().iter().map(Kernel::to_string).collect();
+        return Err(format!(
+            "this machine cannot run it; it has {}",
+            here.join(", ")
+        ));
+    }
+    Ok(kernel)
 }

@@ -31,6 +31,17 @@ impl ExitCode {
             ExitCode::Interrupted => 130,
         }
     }
+
+    /// The code with this number; any other number is an error, as of a child process that panicked.
+    pub fn from_number(number: i32) -> ExitCode {
+        match number {
+            0 => ExitCode::Success,
+            2 => ExitCode::Usage,
+            3 => ExitCode::SomeFailed,
+            130 => ExitCode::Interrupted,
+            _ => ExitCode::Error,
+        }
+    }
 }
 
 impl From<ExitCode> for std::process::ExitCode {

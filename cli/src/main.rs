@@ -3,17 +3,27 @@
 //! It decides nothing about batches, models or tokens: those live in the crates it wires together.
 
 mod args;
+mod batch_choice;
+mod batch_view;
+mod batches_home;
 mod byte_size;
 mod commands;
+mod crash_journal;
 mod engine_args;
+mod engine_host;
 mod exit_code;
 mod failure;
 mod logging;
+mod models_home;
+mod moment;
 mod output;
 mod paths;
 mod progress;
+mod results;
 mod sampling_args;
 mod signals;
+mod supervisor;
+mod table;
 mod talk;
 
 use std::process::ExitCode as ProcessExitCode;

@@ -45,11 +45,11 @@ impl Target {
         }
     }
 
-    /// The file's path, if it is one.
-    pub fn path(&self) -> Option<&Path> {
+    /// The regular file's path, if it is one.
+    pub fn file(&self) -> Option<&Path> {
         match self {
-            Target::Stdout => None,
-            Target::File(path) | Target::Stream(path) => Some(path),
+            Target::File(path) => Some(path),
+            Target::Stdout | Target::Stream(_) => None,
         }
     }
 

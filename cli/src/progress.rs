@@ -119,6 +119,27 @@ impl ByteProgress {
     }
 }
 
+/// A reader that shows how far it is.
+pub struct ShownRead<R> {
+    inner: R,
+    progress: ByteProgress,
+}
+
+impl<R> ShownRead<R> {
+    /// Reads from `inner` and tells `progress`.
+    pub fn new(inner: R, progress: ByteProgress) -> ShownRead<R> {
+        ShownRead { inner, progress }
+    }
+}
+
+impl<R: std::io::Read> std::io::Read for ShownRead<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.progress.advance(read as u64);
+        Ok(read)
+    }
+}
+
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct RunFigures {

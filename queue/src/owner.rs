@@ -32,6 +32,8 @@ pub enum LockError {
 #[derive(Clone, Debug)]
 pub struct LockDirectory {
     path: PathBuf,
+    /// The process that a lock's file names.
+    process: u32,
 }
 
 /// The right to run a batch. Dropping it gives the right back.
@@ -48,7 +50,13 @@ impl LockDirectory {
         name.push(".locks");
         LockDirectory {
             path: store.with_file_name(name),
+            process: std::process::id(),
         }
+    }
+
+    /// Names another process in the files: the one that a user sees, where this one works for it.
+    pub fn on_behalf_of(self, process: u32) -> LockDirectory {
+        LockDirectory { process, ..self }
     }
 
     /// Takes a batch's lock without waiting.
@@ -82,7 +90,7 @@ impl LockDirectory {
                 continue;
             }
             file.set_len(0)?;
-            writeln!(file, "{}", std::process::id())?;
+            writeln!(file, "{}", self.process)?;
             tracing::debug!(%batch, "took the batch's lock");
             return Ok(BatchLock {
                 file,

@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
+use rbee_queue::jsonl::{Rendering, Shape};
+
+use crate::batch_choice;
 use crate::commands::Context;
-use crate::commands::run::args::FormatChoice;
-use crate::failure::Outcome;
+use crate::exit_code::ExitCode;
+use crate::failure::{Failure, Outcome};
+use crate::results::{self, Destinations};
 
 /// Write the results of a batch, in the order of its input
 #[derive(Debug, Clone, Args)]
@@ -33,7 +37,7 @@ pub struct ExportArgs {
 
     /// All results in this form [default: each in the form of its input line]
     #[arg(long, value_enum)]
-    pub format: Option<FormatChoice>,
+    pub format: Option<ShapeChoice>,
 
     /// Add times and speed to each line
     #[arg(long)]
@@ -44,7 +48,48 @@ pub struct ExportArgs {
     pub partial: bool,
 }
 
-/// Not wired in this build.
-pub async fn run(_context: &Context, _args: ExportArgs) -> Outcome {
-    Err(anyhow::anyhow!("export is not wired to the store in this build").into())
+/// One form for all results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ShapeChoice {
+    /// OpenAI's batch output lines.
+    Openai,
+    /// Short results.
+    Short,
+}
+
+impl From<ShapeChoice> for Shape {
+    fn from(choice: ShapeChoice) -> Shape {
+        match choice {
+            ShapeChoice::Openai => Shape::OpenAi,
+            ShapeChoice::Short => Shape::Short,
+        }
+    }
+}
+
+/// Writes the results of one batch.
+pub async fn run(context: &Context, args: ExportArgs) -> Outcome {
+    let destinations = Destinations::choose(&args.output, args.errors.as_deref(), None)?;
+    let home = context.open_store().await?;
+    let batch = batch_choice::find(home.store(), &args.id).await?;
+    let unfinished = batch.counts.unfinished();
+    if unfinished > 0 && destinations.results.file().is_some() && !args.partial {
+        let (id, total) = (&batch.id, batch.counts.total);
+        return Err(Failure::usage(format!(
+            "{unfinished} of the {total} jobs of {id} have no result yet: run the same `rbee run` again to finish it, \
+             or add --partial"
+        )));
+    }
+    let rendering = Rendering {
+        shape: args.format.map(Shape::from),
+        with_stats: args.with_stats,
+    };
+    let kept = "interrupted: no file was written";
+    let work = results::write(&home.batches, &batch.id, rendering, &destinations);
+    let written = context.interrupt.or(kept, work).await?;
+    home.close().await;
+    if written.missing > 0 {
+        context.talk.line(&written.gaps());
+        return Ok(ExitCode::SomeFailed);
+    }
+    Ok(ExitCode::Success)
 }

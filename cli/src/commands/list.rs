@@ -2,8 +2,12 @@
 
 use clap::Args;
 
+use crate::batch_view;
 use crate::commands::Context;
+use crate::exit_code::ExitCode;
 use crate::failure::Outcome;
+use crate::moment;
+use crate::table;
 
 /// List the batches that are kept, newest first
 #[derive(Debug, Clone, Args)]
@@ -17,7 +21,44 @@ pub struct ListArgs {
     pub json: bool,
 }
 
-/// Not wired in this build.
-pub async fn run(_context: &Context, _args: ListArgs) -> Outcome {
-    Err(anyhow::anyhow!("list is not wired to the store in this build").into())
+/// Prints one line a batch.
+pub async fn run(context: &Context, args: ListArgs) -> Outcome {
+    let home = context.open_store().await?;
+    let batches = home
+        .store()
+        .batch_list(None, None, args.limit as usize)
+        .await?;
+    if args.json {
+        table::print(
+            batches
+                .iter()
+                .map(|batch| batch_view::json(batch, home.runner(batch)).to_string()),
+        )?;
+        return Ok(ExitCode::Success);
+    }
+    if batches.is_empty() {
+        context
+            .talk
+            .note("no batch is kept here yet: `rbee run FILE` makes one");
+        return Ok(ExitCode::Success);
+    }
+    let now = moment::now_micros();
+    let rows: Vec<Vec<String>> = batches
+        .iter()
+        .map(|batch| {
+            vec![
+                batch.id.to_string(),
+                batch_view::state(batch, home.runner(batch)),
+                batch_view::jobs(batch),
+                moment::ago(batch.created_at_us, now),
+                batch_view::models(batch),
+                batch.name.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    table::print(table::lines(
+        &["ID", "STATUS", "JOBS", "MADE", "MODEL", "INPUT"],
+        &rows,
+    ))?;
+    Ok(ExitCode::Success)
 }

@@ -9,9 +9,14 @@ pub mod run;
 pub mod status;
 pub mod verify;
 
+use std::path::PathBuf;
+
 use crate::args::{Cli, Command, Global};
-use crate::failure::Outcome;
+use crate::batches_home::BatchesHome;
+use crate::failure::{Failure, Outcome};
+use crate::paths::DataDir;
 use crate::signals::Interrupt;
+use crate::supervisor::Child;
 use crate::talk::Talk;
 
 /// What every command is handed beside its own flags.
@@ -19,23 +24,59 @@ pub struct Context {
     pub global: Global,
     pub talk: Talk,
     pub interrupt: Interrupt,
+    /// The process that the user started: this one, or the parent that supervises it.
+    process: u32,
+}
+
+impl Context {
+    /// The data directory, made if it is not there.
+    pub fn data(&self) -> Result<DataDir, Failure> {
+        Ok(DataDir::open(self.global.data_dir.as_deref())?)
+    }
+
+    /// Where the results are kept.
+    fn database(&self) -> Result<PathBuf, Failure> {
+        match &self.global.store {
+            Some(path) if path.to_string_lossy().contains("://") => Err(Failure::usage(
+                "--store takes the path of a SQLite file, no URL",
+            )),
+            Some(path) => Ok(path.clone()),
+            None => Ok(self.data()?.database()),
+        }
+    }
+
+    /// Opens the store, making it if it is not there.
+    pub async fn open_store(&self) -> Result<BatchesHome, Failure> {
+        BatchesHome::open(self.database()?, self.process).await
+    }
 }
 
 /// Runs the command that the user gave.
 pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
+    let child = Child::from_parent()?;
+    if let (Command::Run(args), None) = (&cli.command, &child) {
+        return run::supervise(&cli.global, args, talk).await;
+    }
+    let interrupt = Interrupt::listen(talk, child.as_ref())?;
+    let process = match &child {
+        Some(_) => std::os::unix::process::parent_id(),
+        None => std::process::id(),
+    };
     let context = Context {
         global: cli.global,
         talk: talk.clone(),
-        interrupt: Interrupt::listen(talk)?,
+        interrupt,
+        process,
     };
-    match cli.command {
-        Command::Run(args) => run::run(&context, *args).await,
-        Command::Infer(args) => infer::run(&context, *args).await,
-        Command::List(args) => list::run(&context, args).await,
-        Command::Status(args) => status::run(&context, args).await,
-        Command::Export(args) => export::run(&context, args).await,
-        Command::Verify(args) => verify::run(&context, args).await,
-        Command::Models(args) => models::run(&context, args).await,
-        Command::Completions(args) => completions::run(&args),
+    match (cli.command, child) {
+        (Command::Run(args), Some(child)) => run::run(&context, *args, child).await,
+        (Command::Run(_), None) => unreachable!("a run without a supervisor has become one above"),
+        (Command::Infer(args), _) => infer::run(&context, *args).await,
+        (Command::List(args), _) => list::run(&context, args).await,
+        (Command::Status(args), _) => status::run(&context, args).await,
+        (Command::Export(args), _) => export::run(&context, args).await,
+        (Command::Verify(args), _) => verify::run(&context, args).await,
+        (Command::Models(args), _) => models::run(&context, args).await,
+        (Command::Completions(args), _) => completions::run(&args),
     }
 }

@@ -1,10 +1,29 @@
 //! `rbee verify`: computes some jobs of a batch again and compares the bytes.
 
-use clap::Args;
+use std::collections::BTreeMap;
 
+use anyhow::{Context as _, anyhow};
+use clap::{Args, ValueEnum};
+use rbee_queue::jsonl::parse_line;
+use rbee_queue::store::{Store, StoredJob};
+use rbee_queue::{Batch, BatchModel, JobIndex, JobRef, ModelNo, Outcome as JobOutcome};
+use rbee_worker::engine::{EngineEvent, EngineJob, Priority};
+use serde_json::json;
+
+use crate::batch_choice;
 use crate::commands::Context;
-use crate::engine_args::EngineArgs;
-use crate::failure::Outcome;
+use crate::engine_args::{EngineArgs, EngineKind, KvChoice, MachineArgs};
+use crate::engine_host::{EngineHost, STUB_MODEL, Source};
+use crate::exit_code::ExitCode;
+use crate::failure::{Failure, Outcome};
+use crate::table;
+
+/// Jobs that the engine gets at once.
+const JOBS_WITH_ENGINE: usize = 256;
+/// Jobs of the sample that are read at once.
+const JOBS_A_READ: usize = 1000;
+/// Line numbers that are told.
+const LINES_SHOWN: usize = 20;
 
 /// Compute some jobs of a batch again and compare the bytes with what is kept
 ///
@@ -28,7 +47,7 @@ pub struct VerifyArgs {
     pub json: bool,
 
     #[command(flatten)]
-    pub engine: EngineArgs,
+    pub machine: MachineArgs,
 }
 
 /// How much of a batch is looked at.
@@ -76,9 +95,235 @@ impl Sample {
     }
 }
 
-/// Not wired in this build.
-pub async fn run(_context: &Context, _args: VerifyArgs) -> Outcome {
-    Err(anyhow::anyhow!("verify is not wired to the store in this build").into())
+/// Computes the sample again.
+pub async fn run(context: &Context, args: VerifyArgs) -> Outcome {
+    let home = context.open_store().await?;
+    let batch = batch_choice::find(home.store(), &args.id).await?;
+    let jobs = sampled(home.store(), &batch, args.sample).await?;
+    let mut found = Found {
+        skipped: jobs.skipped,
+        ..Found::default()
+    };
+    let work = async {
+        for (no, jobs) in jobs.by_model {
+            let model = batch.models.iter().find(|model| model.no == no);
+            let model = model.context(
+                "the store is damaged: a job names a model that its batch does not have",
+            )?;
+            Again {
+                context,
+                machine: &args.machine,
+                batch: &batch,
+                model,
+            }
+            .compare(jobs, &mut found)
+            .await?;
+        }
+        Ok(())
+    };
+    context
+        .interrupt
+        .or("interrupted: nothing was changed", work)
+        .await?;
+    home.close().await;
+    found.tell(context, &batch, args.json)?;
+    Ok(if found.different.is_empty() {
+        ExitCode::Success
+    } else {
+        ExitCode::Error
+    })
+}
+
+/// The jobs of a sample that have something to compare.
+#[derive(Default)]
+struct Sampled {
+    by_model: BTreeMap<ModelNo, Vec<StoredJob>>,
+    /// Bad lines, and jobs without a result.
+    skipped: u64,
+}
+
+async fn sampled(store: &dyn Store, batch: &Batch, sample: Sample) -> Result<Sampled, Failure> {
+    let positions: Vec<u64> = sample.positions(batch.counts.total).collect();
+    let mut sampled = Sampled::default();
+    for chunk in positions.chunks(JOBS_A_READ) {
+        let refs: Vec<JobRef> = chunk
+            .iter()
+            .map(|index| JobRef {
+                batch: batch.no,
+                index: JobIndex(*index),
+            })
+            .collect();
+        for job in store.job_get(&refs).await? {
+            match job {
+                Some(job) if can_compare(&job) => {
+                    let model = job.model.expect("a job that can be compared has a model");
+                    sampled.by_model.entry(model).or_default().push(job);
+                }
+                _ => sampled.skipped += 1,
+            }
+        }
+    }
+    Ok(sampled)
+}
+
+/// Whether a job has a model and a verdict about itself; failures of circumstance say nothing about bytes.
+fn can_compare(job: &StoredJob) -> bool {
+    let verdict = job
+        .result
+        .as_ref()
+        .is_some_and(|result| match &result.record.outcome {
+            JobOutcome::Completed(_) => true,
+            JobOutcome::Failed(error) => !error.is_circumstance(),
+        });
+    verdict && job.model.is_some()
+}
+
+/// What came of it.
+#[derive(Default)]
+struct Found {
+    same: u64,
+    /// Input line numbers of jobs with other bytes.
+    different: Vec<u64>,
+    skipped: u64,
+}
+
+impl Found {
+    fn tell(&self, context: &Context, batch: &Batch, json: bool) -> Result<(), Failure> {
+        if json {
+            let value = json!({"id": batch.id, "same": self.same, "different": self.different.len(),
+                               "different_lines": self.different, "skipped": self.skipped});
+            return table::print([value.to_string()]);
+        }
+        let skipped = match self.skipped {
+            0 => String::new(),
+            skipped => format!(", {skipped} without an answer to compare"),
+        };
+        if self.different.is_empty() {
+            context.talk.note(&format!(
+                "{} jobs computed again: the same bytes{skipped}",
+                self.same
+            ));
+            return Ok(());
+        }
+        let lines: Vec<String> = self
+            .different
+            .iter()
+            .take(LINES_SHOWN)
+            .map(u64::to_string)
+            .collect();
+        let more = if self.different.len() > lines.len() {
+            ", …"
+        } else {
+            ""
+        };
+        let (different, same) = (self.different.len(), self.same);
+        let lines = lines.join(", ");
+        context.talk.line(&format!("{different} jobs have other bytes, of input lines {lines}{more}; {same} the same{skipped}"));
+        Ok(())
+    }
+}
+
+/// One model of a batch, loaded to compute again.
+struct Again<'a> {
+    context: &'a Context,
+    machine: &'a MachineArgs,
+    batch: &'a Batch,
+    model: &'a BatchModel,
+}
+
+impl Again<'_> {
+    async fn compare(&self, jobs: Vec<StoredJob>, found: &mut Found) -> Result<(), Failure> {
+        let mut host = self.load().await?;
+        let mut waiting = jobs.iter().enumerate();
+        let mut running = 0;
+        loop {
+            while running < JOBS_WITH_ENGINE
+                && let Some((id, job)) = waiting.next()
+            {
+                host.engine
+                    .submit(self.engine_job(id as u64, job)?)
+                    .map_err(anyhow::Error::from)?;
+                running += 1;
+            }
+            if running == 0 {
+                break;
+            }
+            let event = host
+                .events
+                .recv()
+                .await
+                .context("the engine stopped: RBEE_LOG=debug may show why")?;
+            if let EngineEvent::Finished { id, record, .. } = event {
+                running -= 1;
+                let job = &jobs[id as usize];
+                let stored = job.result.as_ref().map(|result| result.record.to_json());
+                if stored.as_deref() == Some(record.to_json().as_str()) {
+                    found.same += 1;
+                } else {
+                    found.different.push(job.line_number);
+                }
+            }
+        }
+        host.stop().await;
+        Ok(())
+    }
+
+    fn engine_job(&self, id: u64, job: &StoredJob) -> Result<EngineJob, Failure> {
+        let request = parse_line(job.line.as_bytes(), &self.batch.spec.options).request;
+        let request = request.map_err(|error| anyhow!("line {}: {error}", job.line_number))?;
+        Ok(EngineJob {
+            id,
+            request,
+            job_key: job.key,
+            batch_seed: self.batch.spec.seed,
+            template_date: self.batch.spec.template_date.clone(),
+            priority: Priority::Batch,
+            stream: false,
+        })
+    }
+
+    /// The very model that the batch was computed with, on kernels that give the same bytes.
+    async fn load(&self) -> Result<EngineHost, Failure> {
+        let name = &self.model.requested;
+        let wanted = self
+            .model
+            .sha256
+            .with_context(|| format!("the model {name} was not to be had when the batch ran"))?;
+        let kv = KvChoice::from_str(&self.batch.spec.kv, false).map_err(|error| anyhow!(error))?;
+        let engine = if wanted == STUB_MODEL {
+            EngineKind::Stub
+        } else {
+            EngineKind::Model
+        };
+        let args = EngineArgs {
+            machine: self.machine.clone(),
+            kv,
+            engine,
+            stub_token_us: 0,
+        };
+        let source = Source::resolve(self.context, name, &args).await?;
+        if source.identity() != wanted {
+            let now = source.identity();
+            let advice = format!(
+                "{name} is another file now (sha256 {now}, then {wanted}): bring the old one back"
+            );
+            return Err(anyhow!(advice).into());
+        }
+        let host = EngineHost::start(source, &args, &self.context.talk).await?;
+        if let Some(then) = self
+            .model
+            .numerics
+            .as_ref()
+            .filter(|then| **then != host.numerics)
+        {
+            let now = &host.numerics;
+            let advice = format!(
+                "{name} was computed with numerics {then} and this machine has {now}: equal bytes are not to be expected"
+            );
+            return Err(anyhow!(advice).into());
+        }
+        Ok(host)
+    }
 }
 
 #[cfg(test)]

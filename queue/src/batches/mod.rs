@@ -44,6 +44,12 @@ impl Batches {
         }
     }
 
+    /// Names another process as the one that runs what this one takes: its parent, which users see.
+    pub fn on_behalf_of(self, process: u32) -> Batches {
+        let locks = self.locks.map(|locks| locks.on_behalf_of(process));
+        Batches { locks, ..self }
+    }
+
     /// For a store that many machines share: nodes have leases there, and no file lock counts.
     pub fn shared(store: Arc<dyn Store>, queue: Arc<dyn Queue>) -> Batches {
         Batches {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use rbee_queue::jsonl::{Setting, Shape};
+
 use crate::byte_size;
 use crate::engine_args::EngineArgs;
 use crate::sampling_args::SamplingArgs;
@@ -51,9 +53,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "TEXT")]
     pub template: Option<String>,
 
-    /// Any request parameter for lines that do not set it, for example --set min_p=0.1
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_assignment)]
-    pub set: Vec<(String, serde_json::Value)>,
+    /// A request parameter for all lines, over what they say, for example --set min_p=0.1; or a
+    /// field of --template
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = Setting::parse)]
+    pub set: Vec<Setting>,
 
     /// Continue prompts as they stand, without the model's chat template
     #[arg(long)]
@@ -117,6 +120,17 @@ pub enum FormatChoice {
     Short,
 }
 
+impl FormatChoice {
+    /// The shape of all results, if this names one.
+    pub fn shape(self) -> Option<Shape> {
+        match self {
+            FormatChoice::Text => None,
+            FormatChoice::Openai => Some(Shape::OpenAi),
+            FormatChoice::Short => Some(Shape::Short),
+        }
+    }
+}
+
 /// How firmly a run holds on to the kernels that it began with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum NumericsChoice {
@@ -125,19 +139,6 @@ pub enum NumericsChoice {
     Same,
     /// Whatever computes; the promise of equal bytes is given up.
     Any,
-}
-
-/// `key=value`: the value as JSON where it is JSON, else as a string.
-fn parse_assignment(text: &str) -> Result<(String, serde_json::Value), String> {
-    let (key, value) = text
-        .split_once('=')
-        .ok_or("write it as KEY=VALUE, for example min_p=0.1")?;
-    let key = key.trim();
-    if key.is_empty() {
-        return Err("the key is missing; write it as KEY=VALUE".to_owned());
-    }
-    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-    Ok((key.to_owned(), value))
 }
 
 /// A date as the chat template sees it.
@@ -204,12 +205,20 @@ mod tests {
             "user=a=b",
         ])
         .unwrap();
-        let expected = vec![
-            ("min_p".to_owned(), json!(0.1)),
-            ("stop".to_owned(), json!(["a"])),
-            ("user".to_owned(), json!("a=b")),
+        let values: Vec<_> = args
+            .set
+            .into_iter()
+            .map(|setting| (setting.name, setting.value))
+            .collect();
+        let expected = [
+            ("min_p", json!(0.1)),
+            ("stop", json!(["a"])),
+            ("user", json!("a=b")),
         ];
-        assert_eq!(args.set, expected);
+        assert_eq!(
+            values,
+            expected.map(|(name, value)| (name.to_owned(), value))
+        );
         assert!(parse(&["f", "--set", "min_p"]).is_err());
         assert!(parse(&["f", "--set", "=1"]).is_err());
     }

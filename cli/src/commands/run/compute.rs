@@ -1,0 +1,155 @@
+//! Computing what a batch lacks, on this machine: a node, a dispatcher that feeds it, and somebody to watch both.
+//!
+//! Owns the wiring and the waiting. Which job runs when is the dispatcher's to decide; running it and storing its result
+//! is the node's.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use rbee_queue::{Batch, Batches, JobError, JobRef, ModelSha};
+use rbee_scheduler::placement::MAX_INBOX;
+use rbee_scheduler::{Dispatched, Dispatcher, Load, NodeSnapshot};
+use rbee_worker::node::{
+    LoadModel, Node, NodeError, NodeHandle, NodeOptions, NodeParts, NodeStatus, RunningJobs,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinError;
+
+use super::RESUMES;
+use super::watch::{Computed, Watch};
+use crate::commands::Context;
+use crate::crash_journal::CrashJournal;
+use crate::engine_args::EngineArgs;
+use crate::engine_host::{self, Source};
+use crate::failure::Failure;
+use crate::talk::Talk;
+
+/// Wishes to load a model that may wait for the node.
+const LOADS_WAITING: usize = 4;
+/// The name of this machine's node in results' stats.
+const NODE_NAME: &str = "local";
+
+/// What computing takes.
+pub struct Compute<'a> {
+    pub context: &'a Context,
+    pub args: &'a EngineArgs,
+    pub batches: &'a Batches,
+    pub sources: HashMap<ModelSha, Source>,
+}
+
+impl Compute<'_> {
+    /// Runs until every job of the batch has its result. The caller holds the batch's lock.
+    pub async fn run(self, batch: &Batch, journal: CrashJournal) -> Result<Computed, Failure> {
+        let slots = engine_host::slots(self.args);
+        let options = NodeOptions {
+            name: NODE_NAME.to_owned(),
+            slots,
+            inbox: MAX_INBOX,
+            numerics: engine_host::numerics(self.args),
+            stream: false,
+        };
+        let parts = NodeParts {
+            batches: self.batches.clone(),
+            load: loader(self.sources, self.args.clone(), self.context.talk.clone()),
+            running: Box::new(Journalled(journal)),
+        };
+        let (node, handle) = Node::new(parts, options);
+        let mut node = tokio::spawn(node.run());
+        let mut watch = Watch::new(&self.context.talk, self.batches, batch, &handle);
+        let outcome = tokio::select! {
+            done = dispatch(self.batches, batch, &handle) => done,
+            failed = watch.until_failure() => Err(failed),
+            ended = &mut node => return Err(node_failure(ended)),
+            () = self.context.interrupt.wait() => Err(Failure::Interrupted(RESUMES.to_owned())),
+        };
+        handle.stop().await;
+        let left = node.await;
+        outcome?;
+        left.map_err(anyhow::Error::from)??;
+        watch.computed().await
+    }
+}
+
+fn node_failure(ended: Result<Result<(), NodeError>, JoinError>) -> Failure {
+    match ended {
+        Ok(Err(error)) => Failure::Program(error.into()),
+        Ok(Ok(())) => Failure::Program(anyhow!(
+            "the node left before all was done: run the same command again"
+        )),
+        Err(panic) => Failure::Program(
+            anyhow::Error::new(panic).context("the node ended by an error inside rbee"),
+        ),
+    }
+}
+
+/// Notes each job in the crash journal. A journal that cannot be written costs the blame after a crash, not the run.
+struct Journalled(CrashJournal);
+
+impl RunningJobs for Journalled {
+    fn begin(&mut self, job: JobRef) {
+        if let Err(error) = self.0.begin(job) {
+            tracing::warn!(%error, "the crash journal cannot be written");
+        }
+    }
+
+    fn end(&mut self, job: JobRef) {
+        if let Err(error) = self.0.end(job) {
+            tracing::warn!(%error, "the crash journal cannot be written");
+        }
+    }
+}
+
+fn loader(sources: HashMap<ModelSha, Source>, args: EngineArgs, talk: Talk) -> LoadModel {
+    Arc::new(move |model, events| {
+        let source = sources.get(&model).ok_or_else(|| {
+            JobError::new(
+                "model_not_found",
+                format!("the model {model} is not among those of this run"),
+            )
+        })?;
+        engine_host::host(source, &args, &talk, events)
+            .map_err(|error| JobError::new("model_load_failed", format!("{error:#}")))
+    })
+}
+
+/// Feeds the node until the batch is done.
+async fn dispatch(batches: &Batches, batch: &Batch, node: &NodeHandle) -> Result<(), Failure> {
+    let (snapshots, seen) = watch::channel(vec![snapshot(&node.status().borrow())]);
+    let (loads, mut wishes) = mpsc::channel::<Load>(LOADS_WAITING);
+    let mut status = node.status();
+    let passing_on = async {
+        loop {
+            tokio::select! {
+                changed = status.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    snapshots.send_replace(vec![snapshot(&status.borrow_and_update())]);
+                }
+                Some(wish) = wishes.recv() => node.load(wish.model).await,
+            }
+        }
+    };
+    let dispatcher = Dispatcher::new(batches.clone());
+    tokio::select! {
+        done = dispatcher.run(&batch.id, seen, loads) => match done? {
+            Dispatched::Done => Ok(()),
+            Dispatched::Stopped => Err(anyhow!("the node left before all was done: run the same command again").into()),
+        },
+        () = passing_on => Err(anyhow!("the node left before all was done: run the same command again").into()),
+    }
+}
+
+fn snapshot(status: &NodeStatus) -> NodeSnapshot {
+    NodeSnapshot {
+        node: status.node.clone(),
+        numerics: status.numerics.clone(),
+        resident: status.resident.clone(),
+        loading: status.loading.clone(),
+        slots: status.slots,
+        jobs_per_s: status.jobs_per_s,
+        held: 0,
+        draining: status.draining,
+    }
+}

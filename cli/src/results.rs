@@ -1,0 +1,155 @@
+//! Writing a batch's results: from the store, in input order, to where they are wanted.
+
+use std::path::Path;
+
+use rbee_queue::jsonl::Rendering;
+use rbee_queue::{BatchId, Batches};
+
+use crate::failure::Failure;
+use crate::output::Target;
+
+/// Missing lines that are named; beyond that they are counted.
+const GAPS_NAMED: usize = 10;
+
+/// Where the lines go.
+#[derive(Debug, Clone)]
+pub struct Destinations {
+    pub results: Target,
+    /// Failed lines go here instead of among the results.
+    pub errors: Option<Target>,
+}
+
+impl Destinations {
+    /// The places that were named, refused if one would destroy another or the `input`.
+    pub fn choose(
+        results: &Path,
+        errors: Option<&Path>,
+        input: Option<&Path>,
+    ) -> Result<Destinations, Failure> {
+        let chosen = Destinations {
+            results: Target::new(results)?,
+            errors: errors.map(Target::new).transpose()?,
+        };
+        for target in chosen.errors.iter().chain([&chosen.results]) {
+            if let Some(input) = input.filter(|input| target.is_same_as(input)) {
+                let input = input.display();
+                return Err(Failure::usage(format!(
+                    "{input} holds the prompts: the results must go to another file"
+                )));
+            }
+        }
+        if let (Some(errors), Some(results)) = (&chosen.errors, chosen.results.file())
+            && errors.is_same_as(results)
+        {
+            let results = results.display();
+            return Err(Failure::usage(format!(
+                "{results} is named for results and for errors: name two files"
+            )));
+        }
+        Ok(chosen)
+    }
+
+    /// Fails if a file could not be put in its place, before hours are spent on what should go in.
+    pub fn check_writable(&self) -> Result<(), Failure> {
+        self.results.check_writable()?;
+        Ok(self
+            .errors
+            .as_ref()
+            .map_or(Ok(()), Target::check_writable)?)
+    }
+}
+
+/// What was written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    pub results: u64,
+    pub failed: u64,
+    /// Jobs without a result yet.
+    pub missing: u64,
+    /// Input line numbers of the first of those.
+    pub missing_lines: Vec<u64>,
+}
+
+impl Written {
+    /// What is missing, in words.
+    pub fn gaps(&self) -> String {
+        let lines: Vec<String> = self.missing_lines.iter().map(u64::to_string).collect();
+        let more = if self.missing as usize > lines.len() {
+            ", …"
+        } else {
+            ""
+        };
+        format!(
+            "{} results are missing, of input lines {}{more}",
+            self.missing,
+            lines.join(", ")
+        )
+    }
+}
+
+/// Writes every result there is. A file gets its name only when all was written.
+pub async fn write(
+    batches: &Batches,
+    batch: &BatchId,
+    rendering: Rendering,
+    to: &Destinations,
+) -> Result<Written, Failure> {
+    let mut results = to.results.open()?;
+    let mut errors = to.errors.as_ref().map(Target::open).transpose()?;
+    let mut written = Written::default();
+    let mut export = batches.export(batch, rendering).await?;
+    while let Some(page) = export.next_page().await? {
+        for line in page {
+            let Some(rendered) = line.rendered else {
+                written.missing += 1;
+                if written.missing_lines.len() < GAPS_NAMED {
+                    written.missing_lines.push(line.line_number);
+                }
+                continue;
+            };
+            written.results += 1;
+            written.failed += u64::from(rendered.failed);
+            match &mut errors {
+                Some(errors) if rendered.failed => errors.line(&rendered.line)?,
+                _ => results.line(&rendered.line)?,
+            }
+        }
+    }
+    // The errors first: a results file that is there means that all of it is there.
+    if let Some(errors) = errors {
+        errors.finish()?;
+    }
+    results.finish()?;
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_is_written_over_another_of_the_same_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let input = dir.path().join("prompts.jsonl");
+        std::fs::write(&input, "{}\n").unwrap();
+        let (other, third) = (dir.path().join("a"), dir.path().join("b"));
+        assert!(Destinations::choose(&other, Some(&third), Some(&input)).is_ok());
+        assert!(Destinations::choose(&input, None, Some(&input)).is_err());
+        assert!(Destinations::choose(&other, Some(&input), Some(&input)).is_err());
+        assert!(Destinations::choose(&other, Some(&other), Some(&input)).is_err());
+        assert!(Destinations::choose(Path::new("-"), Some(&other), None).is_ok());
+    }
+
+    #[test]
+    fn gaps_name_the_first_lines() {
+        let written = Written {
+            missing: 3,
+            missing_lines: vec![4, 5],
+            ..Written::default()
+        };
+        assert_eq!(
+            written.gaps(),
+            "3 results are missing, of input lines 4, 5, …"
+        );
+    }
+}
