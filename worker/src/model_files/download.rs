@@ -6,7 +6,7 @@ use reqwest::{Response, StatusCode, Url};
 use super::PullProgress;
 use super::blob::{Check, Partial};
 use super::error::ModelError;
-use super::http::{Http, Resume, chain, host_of};
+use super::http::{Http, Resume, host_of, root_cause};
 use super::retry::{Failure, FailureKind, Patience, Retries};
 
 /// Tries in one download, however much each brought: a server that gives a byte a connection must not hold us forever.
@@ -176,7 +176,7 @@ impl Download<'_> {
                     return Err(passing(self.cut(partial, 1, "it ended early".to_owned())));
                 }
                 Ok(None) => return Ok(()),
-                Err(e) => return Err(passing(self.cut(partial, 1, chain(&e.without_url())))),
+                Err(e) => return Err(passing(self.cut(partial, 1, root_cause(&e.without_url())))),
             }
         }
     }

@@ -43,7 +43,7 @@ impl Http {
         let host = host_of(&options.endpoint);
         let client = builder.build().map_err(|e| ModelError::Unreachable {
             host,
-            reason: chain(&e),
+            reason: root_cause(&e),
         })?;
         Ok(Http { client, options })
     }
@@ -106,7 +106,7 @@ impl Http {
         };
         match tokio::time::timeout(patience.headers_timeout(&self.options), request.send()).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(e)) => Err(unreachable(chain(&e.without_url()))),
+            Ok(Err(e)) => Err(unreachable(root_cause(&e.without_url()))),
             Err(_) => Err(unreachable("it did not answer in time".to_owned())),
         }
     }
@@ -240,15 +240,14 @@ pub fn host_of(url: &Url) -> String {
         .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// An error and its causes in one line. The client's own errors name a URL, which may be signed: strip it before.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+/// What is at the bottom of an error: "Connection refused" and not the four layers that pass it on. The client's own
+/// errors name a URL, which may be signed: strip it before.
+pub fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
     }
-    text
+    cause.to_string()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::blob::Expected;
 use super::error::ModelError;
-use super::http::{Http, chain, host_of};
+use super::http::{Http, host_of, root_cause};
 use super::manifest::parse_digest;
 use super::reference::HubRef;
 use super::retry::{Failure, FailureKind, Patience, Retries};
@@ -214,7 +214,7 @@ async fn get_json_once<T: DeserializeOwned>(
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => break,
             Err(e) => {
-                let reason = chain(&e.without_url());
+                let reason = root_cause(&e.without_url());
                 let error = ModelError::Interrupted {
                     what: what.to_owned(),
                     host,
