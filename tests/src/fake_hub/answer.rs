@@ -33,24 +33,24 @@ fn status_fault(status: u16, retry_after: Option<u32>) -> Response<Body> {
     response
 }
 
-/// What the hub says to who asks for a repository; `Ok` when they may read it.
-fn authorise(inner: &Inner, repo: &str, headers: &HeaderMap) -> Result<(), Response<Body>> {
+/// What the hub says to one who may not read a repository; `None` to one who may.
+fn refusal_of(inner: &Inner, repo: &str, headers: &HeaderMap) -> Option<Response<Body>> {
     let token = headers
         .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    let token = token.map(|value| value.trim_start_matches("Bearer ").to_owned());
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.trim_start_matches("Bearer ").to_owned());
     let known = token
         .as_ref()
         .is_some_and(|token| inner.tokens.contains(token));
     if token.is_some() && !known {
-        return Err(refuse(StatusCode::UNAUTHORIZED, ""));
+        return Some(refuse(StatusCode::UNAUTHORIZED, ""));
     }
     match inner.repos.get(repo) {
-        None if known => Err(refuse(StatusCode::NOT_FOUND, "RepoNotFound")),
+        None if known => Some(refuse(StatusCode::NOT_FOUND, "RepoNotFound")),
         // The hub does not tell strangers which private repositories exist.
-        None => Err(refuse(StatusCode::UNAUTHORIZED, "RepoNotFound")),
-        Some(repo) if repo.gated && !known => Err(refuse(StatusCode::UNAUTHORIZED, "GatedRepo")),
-        Some(_) => Ok(()),
+        None => Some(refuse(StatusCode::UNAUTHORIZED, "RepoNotFound")),
+        Some(repo) if repo.gated && !known => Some(refuse(StatusCode::UNAUTHORIZED, "GatedRepo")),
+        Some(_) => None,
     }
 }
 
@@ -83,7 +83,7 @@ fn list(shared: &Shared, repo: &str, revision: &str, headers: &HeaderMap) -> Res
         return status_fault(status, retry_after);
     }
     let inner = shared.inner();
-    if let Err(refusal) = authorise(&inner, repo, headers) {
+    if let Some(refusal) = refusal_of(&inner, repo, headers) {
         return refusal;
     }
     if !known_revision(revision) {
@@ -120,7 +120,7 @@ fn resolve(
 ) -> Response<Body> {
     let (content, large, generation) = {
         let inner = shared.inner();
-        if let Err(refusal) = authorise(&inner, repo, headers) {
+        if let Some(refusal) = refusal_of(&inner, repo, headers) {
             return refusal;
         }
         if !known_revision(revision) {

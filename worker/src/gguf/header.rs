@@ -7,8 +7,9 @@ use super::error::Problem;
 use super::reader::Reader;
 use super::{Array, BlockType, TensorInfo, Value};
 
-/// Metadata and directory of the largest models stay under 50 MB (mostly vocabulary); more is damage or malice.
-pub const HEADER_BYTES_MAX: u64 = 256 << 20;
+/// Metadata and directory of the largest models stay under 50 MB (mostly vocabulary); more is damage or malice. What
+/// is parsed of it takes at most about three times as much memory.
+pub const HEADER_BYTES_MAX: u64 = 128 << 20;
 /// Real files have under a hundred keys.
 pub const KEYS_MAX: u64 = 65_536;
 /// Real files have up to a few thousand tensors.

@@ -30,7 +30,7 @@ mod wheel;
 
 use std::path::PathBuf;
 
-pub use catalog::{Catalog, DEFAULT_ALIAS, CatalogEntry, HubFile, Source, WheelPart, WheelSource};
+pub use catalog::{Catalog, CatalogEntry, DEFAULT_ALIAS, HubFile, Source, WheelPart, WheelSource};
 pub use error::ModelError;
 pub use hub_options::{HubOptions, Token};
 pub use inventory::{Damage, StoredModel, Verdict};
