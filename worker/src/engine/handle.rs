@@ -1,11 +1,12 @@
 //! The engine's handle and its threads: two that prepare jobs, one that steps.
 
+use super::inbox::Message;
 use super::job::{EngineJob, SubmitError};
 use super::meter::Meter;
 use super::options::{EngineOptions, EngineStats, MAX_SLOTS};
 use super::planner::{Capacity, Planner};
 use super::prepare::{ENGINE_ERROR, Limits, PreparedJob, TextFace, prepare};
-use super::run::{Message, StepLoop, StepStart};
+use super::run::{StepLoop, StepStart};
 use super::shared::{EnterError, EventPort, JobControl, Shared};
 use super::step::{BLOCK_TOKENS, StepModel};
 use super::{EngineEvent, forward};

@@ -8,6 +8,7 @@ pub mod blocks;
 pub mod candidates;
 pub mod forward;
 mod handle;
+mod inbox;
 pub mod job;
 mod live_job;
 mod meter;

@@ -1,40 +1,26 @@
 //! The step thread: plan, forward, sample, collect, until there is nothing to do.
 
 use super::forward::{Rows, panic_text};
-use super::handle::{cancelled, failure};
+use super::handle::failure;
+use super::inbox::Message;
 use super::job::EngineEvent;
 use super::live_job::LiveJob;
 use super::planner::{Plan, PlannedChunk, Planner, SeqKey};
-use super::prepare::{ENGINE_ERROR, PreparedJob, TextFace};
-use super::randomness::Randomness;
-use super::sampler::{Sampled, Sampler, Scratch};
-use super::sequence::{AnswerOptions, Delta, Sequence, SequenceStart};
-use super::shared::{EventPort, JobControl, Shared};
+use super::prepare::{ENGINE_ERROR, TextFace};
+use super::sampler::{Sampled, Scratch};
+use super::sequence::{Delta, Sequence};
+use super::shared::{EventPort, Shared};
 use super::speed::ChunkSizer;
 use super::step::{SeqChunk, StepError, StepModel};
 use rbee_queue::{FinishReason, JobError, JobStats, ResultRecord};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 /// The model gave no usable logits for this job: a verdict about it.
 pub const NAN_LOGITS: &str = "nan_logits";
-
-/// What comes to the step thread.
-pub enum Message {
-    /// A job that can run.
-    Job {
-        /// The job.
-        job: Box<PreparedJob>,
-        /// What is wanted of it.
-        control: Arc<JobControl>,
-    },
-    /// Look at the flags.
-    Wake,
-}
 
 /// What came of one planned chunk.
 enum ChunkEnd {
@@ -65,19 +51,19 @@ pub struct StepStart {
 /// The step thread's state.
 pub struct StepLoop {
     model: Box<dyn StepModel>,
-    text: TextFace,
-    planner: Planner,
+    pub(super) text: TextFace,
+    pub(super) planner: Planner,
     sizer: ChunkSizer,
     rows: Rows,
     scratch: Scratch,
-    jobs: HashMap<u64, LiveJob>,
-    sequences: HashMap<SeqKey, Sequence>,
+    pub(super) jobs: HashMap<u64, LiveJob>,
+    pub(super) sequences: HashMap<SeqKey, Sequence>,
     /// Jobs whose end is to be told.
-    ended: Vec<(LiveJob, ResultRecord)>,
+    pub(super) ended: Vec<(LiveJob, ResultRecord)>,
     /// Number of the next sequence.
-    arrivals: u64,
-    port: EventPort,
-    shared: Arc<Shared>,
+    pub(super) arrivals: u64,
+    pub(super) port: EventPort,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl StepLoop {
@@ -109,103 +95,6 @@ impl StepLoop {
             let outcomes = self.forward(&plan);
             let ends = self.sample(&plan, outcomes);
             self.collect(&plan, ends);
-        }
-    }
-
-    /// Takes what has come. Without a job it waits for something. False when the engine is to end.
-    fn take_messages(&mut self, messages: &Receiver<Message>) -> bool {
-        let mut wait = self.jobs.is_empty();
-        loop {
-            let message = if wait {
-                messages.recv().map_err(|_| TryRecvError::Disconnected)
-            } else {
-                messages.try_recv()
-            };
-            wait = false;
-            if self.shared.is_stopping() {
-                return false;
-            }
-            match message {
-                Ok(Message::Job { job, control }) => self.enter(*job, control),
-                Ok(Message::Wake) => {}
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return false,
-            }
-        }
-        if self.shared.attention.swap(false, Ordering::AcqRel) {
-            self.attend();
-        }
-        if !self.ended.is_empty() {
-            self.publish();
-        }
-        true
-    }
-
-    /// Makes the sequences of a job that comes in.
-    fn enter(&mut self, prepared: PreparedJob, control: Arc<JobControl>) {
-        let PreparedJob { job, prompt, ends } = prepared;
-        let mut live = LiveJob::new(&job, prompt.len(), control);
-        if live.control.cancelled.load(Ordering::Acquire) {
-            self.ended.push((live, failure(cancelled())));
-            return;
-        }
-        let params = &job.request.params;
-        for choice in 0..params.n {
-            let key = SeqKey {
-                priority: job.priority,
-                number: self.arrivals,
-            };
-            self.arrivals += 1;
-            let randomness = match params.seed {
-                Some(seed) => Randomness::of_line_seed(seed, choice),
-                None => Randomness::of_job(job.batch_seed, &job.job_key, choice),
-            };
-            let sequence = Sequence::new(SequenceStart {
-                key,
-                job: job.id,
-                choice,
-                prompt: prompt.clone(),
-                sampler: Sampler::new(params, &prompt, randomness),
-                ends: ends.clone(),
-                answer: AnswerOptions {
-                    stop: &params.stop,
-                    logprobs: params.logprobs,
-                },
-                tokenizer: &self.text.tokenizer,
-            });
-            self.planner.add(key, prompt.len());
-            self.sequences.insert(key, sequence);
-            live.sequences.push(key);
-        }
-        self.jobs.insert(job.id, live);
-    }
-
-    /// Looks at what the callers want of their jobs.
-    fn attend(&mut self) {
-        let flagged = |job: &LiveJob| {
-            let control = &job.control;
-            control.cancelled.load(Ordering::Acquire) || control.watched.load(Ordering::Acquire)
-        };
-        let ids: Vec<u64> = self
-            .jobs
-            .values()
-            .filter(|job| flagged(job))
-            .map(|job| job.id)
-            .collect();
-        for id in ids {
-            let job = self.jobs.get_mut(&id).expect("it was just listed");
-            if job.control.cancelled.load(Ordering::Acquire) {
-                self.fail(id, cancelled());
-                continue;
-            }
-            job.control.watched.store(false, Ordering::Release);
-            job.stream = true;
-            for key in &job.sequences {
-                if let Some(sequence) = self.sequences.get_mut(key) {
-                    let delta = sequence.snapshot();
-                    self.port.send(text_event(sequence, delta));
-                }
-            }
         }
     }
 
@@ -337,7 +226,7 @@ impl StepLoop {
     }
 
     /// Brings the figures up to date, and then tells the ends of jobs: who hears of one sees it in the figures.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let mut meter = self.shared.meter();
         meter.stats.slots_used = self.planner.running();
         meter.stats.sequences_waiting = self.planner.waiting();
@@ -406,7 +295,7 @@ impl StepLoop {
     }
 
     /// Ends a job with an error; its blocks are free and hold nothing that anybody will read.
-    fn fail(&mut self, id: u64, error: JobError) {
+    pub(super) fn fail(&mut self, id: u64, error: JobError) {
         let job = self.jobs.remove(&id).expect("only live jobs fail");
         for key in &job.sequences {
             self.planner.remove(*key);
@@ -424,7 +313,8 @@ fn note_prompt(sequence: &mut Sequence, chunk: &PlannedChunk) -> u64 {
     new as u64
 }
 
-fn text_event(sequence: &Sequence, delta: Delta) -> EngineEvent {
+/// A delta as the caller hears of it.
+pub(super) fn text_event(sequence: &Sequence, delta: Delta) -> EngineEvent {
     EngineEvent::Text {
         id: sequence.job,
         choice: sequence.choice,
