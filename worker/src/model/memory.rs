@@ -53,9 +53,9 @@ const POSITIONS_OF_SLOT: usize = 384;
 /// Without a budget, KV takes at most this share of what the weights leave, unless one context needs more.
 const KV_SHARE: f64 = 0.5;
 /// Least context worth running with.
-const LEAST_POSITIONS: usize = 256;
+pub(super) const LEAST_POSITIONS: usize = 256;
 /// Program, stacks, tokenizer and allocator: what a process has besides.
-const PROCESS_BYTES: u64 = 24 << 20;
+pub(super) const PROCESS_BYTES: u64 = 24 << 20;
 
 /// What a loaded model takes, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl MemoryPlan {
 }
 
 /// Bytes for people.
-fn mebibytes(bytes: u64) -> String {
+pub(super) fn mebibytes(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
     if mib < 10_000.0 {
         format!("{mib:.0} MiB")
@@ -183,7 +183,7 @@ fn scratch_bytes(config: &ModelConfig, slots: usize) -> u64 {
 }
 
 /// [`DEFAULT_SHARE`] of the memory that is free now, within the limits of the control group.
-fn default_budget() -> u64 {
+pub(super) fn default_budget() -> u64 {
     (available() as f64 * DEFAULT_SHARE) as u64
 }
 

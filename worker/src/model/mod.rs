@@ -1,10 +1,12 @@
 //! Models: from files to something that computes steps.
 //!
 //! [`load`] reads a model's configuration and weights, plans its memory, and gives a [`StepModel`] with the tokenizer
-//! and chat template that belong to it. One [`decoder`] runs all architectures whose configuration it understands.
+//! and chat template that belong to it. One [`decoder`] runs all architectures whose configuration it understands; some
+//! others run through candle's models, one sequence at a time.
 
 pub mod config;
 pub mod decoder;
+mod fallback;
 mod gguf_config;
 mod gguf_source;
 pub mod memory;
@@ -113,10 +115,14 @@ pub fn load_gguf(paths: &[PathBuf], options: &LoadOptions) -> Result<LoadedModel
         problem,
     };
     let architecture = gguf.architecture()?;
+    if fallback::runs_gguf(&gguf) {
+        return fallback::load_gguf(gguf, options);
+    }
     if !gguf_config::ARCHITECTURES.contains(&architecture) {
         return Err(unsupported(format!(
-            "its architecture is `{architecture}`; rbee runs {}",
-            gguf_config::ARCHITECTURES.join(", ")
+            "its architecture is `{architecture}`; rbee runs {}, and one sequence at a time {}",
+            gguf_config::ARCHITECTURES.join(", "),
+            fallback::gguf_architectures()
         )));
     }
     let config = gguf_config::read(&gguf, options.context).map_err(unsupported)?;
@@ -161,10 +167,14 @@ pub fn load_safetensors(dir: &Path, options: &LoadOptions) -> Result<LoadedModel
         problem,
     };
     let kind = safetensors_config::model_type(&model.config).unwrap_or("unknown");
+    if fallback::runs_safetensors(&model) {
+        return fallback::load_safetensors(&model, Text::from_dir(dir)?, options);
+    }
     if !safetensors_config::MODEL_TYPES.contains(&kind) {
         return Err(unsupported(format!(
-            "its model_type is `{kind}`; rbee runs {}",
-            safetensors_config::MODEL_TYPES.join(", ")
+            "its model_type is `{kind}`; rbee runs {}, and one sequence at a time {}",
+            safetensors_config::MODEL_TYPES.join(", "),
+            fallback::model_types()
         )));
     }
     let config = safetensors_config::read(&model.config, options.context).map_err(unsupported)?;
@@ -199,6 +209,7 @@ fn packed_bytes(info: &crate::gguf::TensorInfo) -> usize {
     }
 }
 
+/// How a model's text becomes tokens.
 struct Text {
     tokenizer: Arc<Tokenizer>,
     template: Option<Arc<ChatTemplate>>,
