@@ -15,7 +15,7 @@ use crate::exit_code::EXIT_CODES_HELP;
 /// at any time: the same command goes on where it stopped. Same prompts, same model file, same seed: the same bytes
 /// in the results.
 #[derive(Debug, Parser)]
-#[command(name = "rbee", version, propagate_version = true, after_long_help = EXIT_CODES_HELP, max_term_width = 100)]
+#[command(name = "rbee", version, propagate_version = true, after_long_help = EXIT_CODES_HELP, max_term_width = 100, arg_required_else_help = true)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,

@@ -71,7 +71,40 @@ pub fn models(batch: &Batch) -> String {
     names.join(", ")
 }
 
+/// `1 job`, `2 jobs`.
+pub fn counted(count: u64, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        _ => format!("{count} {noun}s"),
+    }
+}
+
+/// `input line 2`, `input lines 1, 4, …`: the first numbers of `total`.
+pub fn input_lines(first: &[u64], total: u64) -> String {
+    let numbers: Vec<String> = first.iter().map(u64::to_string).collect();
+    let noun = if total == 1 { "line" } else { "lines" };
+    let more = if total > first.len() as u64 {
+        ", …"
+    } else {
+        ""
+    };
+    format!("input {noun} {}{more}", numbers.join(", "))
+}
+
 /// The first digits of a digest.
 pub fn short(digest: &str) -> &str {
     digest.get(..SHORT_DIGEST).unwrap_or(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_not_plural() {
+        assert_eq!(counted(1, "job"), "1 job");
+        assert_eq!(counted(0, "job"), "0 jobs");
+        assert_eq!(input_lines(&[2], 1), "input line 2");
+        assert_eq!(input_lines(&[1, 4], 3), "input lines 1, 4, …");
+    }
 }

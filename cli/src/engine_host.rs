@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use rbee_queue::ModelSha;
 use rbee_worker::engine::options::DEFAULT_SLOTS;
 use rbee_worker::engine::stub::{self, StubOptions};
@@ -144,7 +144,8 @@ fn load(resolved: &ResolvedModel, args: &EngineArgs, talk: &Talk) -> Result<Load
         context: None,
         kernel: args.machine.kernel,
     };
-    let loaded = model::load(resolved, &options)?;
+    let loaded = model::load(resolved, &options)
+        .with_context(|| format!("the model {} cannot be loaded", resolved.requested))?;
     let name = &resolved.requested;
     talk.note(&format!(
         "{name} ({}): {}",

@@ -215,6 +215,15 @@ impl RunProgress {
     }
 }
 
+/// `0.4 s`, `42 s`, then like [`clock`].
+pub fn taken(time: Duration) -> String {
+    match time.as_secs() {
+        ..10 => format!("{:.1} s", time.as_secs_f64()),
+        10..60 => format!("{} s", time.as_secs()),
+        _ => clock(time),
+    }
+}
+
 /// `0:07`, `12:03`, `1:02:03`.
 pub fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -254,6 +263,9 @@ mod tests {
     fn clock_grows_with_the_time() {
         assert_eq!(clock(Duration::from_secs(7)), "0:07");
         assert_eq!(clock(Duration::from_secs(723)), "12:03");
+        assert_eq!(taken(Duration::from_millis(440)), "0.4 s");
+        assert_eq!(taken(Duration::from_secs(42)), "42 s");
+        assert_eq!(taken(Duration::from_secs(723)), "12:03");
         assert_eq!(clock(Duration::from_secs(3723)), "1:02:03");
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use rbee_queue::jsonl::Rendering;
 use rbee_queue::{BatchId, Batches};
 
+use crate::batch_view::{counted, input_lines};
 use crate::failure::Failure;
 use crate::output::Target;
 
@@ -73,17 +74,12 @@ pub struct Written {
 impl Written {
     /// What is missing, in words.
     pub fn gaps(&self) -> String {
-        let lines: Vec<String> = self.missing_lines.iter().map(u64::to_string).collect();
-        let more = if self.missing as usize > lines.len() {
-            ", …"
-        } else {
-            ""
-        };
-        format!(
-            "{} results are missing, of input lines {}{more}",
-            self.missing,
-            lines.join(", ")
-        )
+        let (missing, at) = (
+            counted(self.missing, "result"),
+            input_lines(&self.missing_lines, self.missing),
+        );
+        let verb = if self.missing == 1 { "is" } else { "are" };
+        format!("{missing} {verb} missing, of {at}")
     }
 }
 

@@ -10,7 +10,7 @@ use rbee_queue::{JobError, Outcome as JobOutcome};
 use serde_json::json;
 
 use crate::batch_choice;
-use crate::batch_view::{self, short};
+use crate::batch_view::{self, counted, input_lines, short};
 use crate::commands::Context;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
@@ -41,6 +41,7 @@ pub async fn run(context: &Context, args: StatusArgs) -> Outcome {
     let batch = batch_choice::find(home.store(), &args.id).await?;
     let runner = home.runner(&batch);
     let errors = errors_of(home.store(), &batch).await?;
+    home.close().await;
     if args.json {
         let mut value = batch_view::json(&batch, runner);
         value["errors"] = errors.iter().map(|(code, kind)| kind.json(code)).collect();
@@ -137,21 +138,11 @@ fn describe(batch: &Batch, runner: Option<u32>, errors: &Errors) -> Vec<String> 
         );
     }
     for (code, kind) in errors {
-        let numbers: Vec<String> = kind.lines.iter().map(u64::to_string).collect();
-        let more = if kind.jobs as usize > kind.lines.len() {
-            ", …"
-        } else {
-            ""
-        };
-        say(
-            "error",
-            format!(
-                "{code}: {} jobs, lines {}{more}: {}",
-                kind.jobs,
-                numbers.join(", "),
-                kind.example
-            ),
+        let (jobs, at) = (
+            counted(kind.jobs, "job"),
+            input_lines(&kind.lines, kind.jobs),
         );
+        say("error", format!("{code}: {jobs}, {at}: {}", kind.example));
     }
     lines
 }

@@ -11,6 +11,7 @@ use rbee_worker::engine::{EngineEvent, EngineJob, Priority};
 use serde_json::json;
 
 use crate::batch_choice;
+use crate::batch_view::{counted, input_lines};
 use crate::commands::Context;
 use crate::engine_args::{EngineArgs, EngineKind, KvChoice, MachineArgs};
 use crate::engine_host::{EngineHost, STUB_MODEL, Source};
@@ -198,27 +199,19 @@ impl Found {
             0 => String::new(),
             skipped => format!(", {skipped} without an answer to compare"),
         };
+        let same = counted(self.same, "job");
         if self.different.is_empty() {
-            context.talk.note(&format!(
-                "{} jobs computed again: the same bytes{skipped}",
-                self.same
-            ));
+            context
+                .talk
+                .note(&format!("{same} computed again: the same bytes{skipped}"));
             return Ok(());
         }
-        let lines: Vec<String> = self
-            .different
-            .iter()
-            .take(LINES_SHOWN)
-            .map(u64::to_string)
-            .collect();
-        let more = if self.different.len() > lines.len() {
-            ", …"
-        } else {
-            ""
-        };
-        let (different, same) = (self.different.len(), self.same);
-        let lines = lines.join(", ");
-        context.talk.line(&format!("{different} jobs have other bytes, of input lines {lines}{more}; {same} the same{skipped}"));
+        let different = self.different.len() as u64;
+        let shown = &self.different[..self.different.len().min(LINES_SHOWN)];
+        let (at, different) = (input_lines(shown, different), counted(different, "job"));
+        context.talk.line(&format!(
+            "{different} with other bytes, of {at}; {same} with the same{skipped}"
+        ));
         Ok(())
     }
 }

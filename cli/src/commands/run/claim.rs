@@ -31,6 +31,16 @@ pub enum Claim {
 }
 
 impl Claim {
+    /// Jobs whose results were there before this run began; those of bad lines, which nobody computes, come with a new
+    /// batch.
+    pub fn resumed(&self) -> u64 {
+        let counts = self.batch().counts;
+        match self {
+            Claim::Open { resumed: false, .. } => 0,
+            Claim::Open { .. } | Claim::Finished(_) => counts.total - counts.unfinished(),
+        }
+    }
+
     /// The batch.
     pub fn batch(&self) -> &Batch {
         match self {

@@ -120,8 +120,7 @@ impl Run<'_> {
             .await?;
         announce(talk, &claim, self.start);
         let id = claim.batch().id.clone();
-        let done_before = claim.batch().counts.total - claim.batch().counts.unfinished();
-        let mut summary = Summary::new(done_before);
+        let mut summary = Summary::new(claim.resumed());
         if let Claim::Open { batch, lock, .. } = claim {
             let compute = Compute {
                 context: self.context,
@@ -159,7 +158,8 @@ impl Run<'_> {
             return Ok((survey, models));
         }
         let store = models_home::open(&self.context.data()?)?;
-        let models = RunModels::resolve(&store, &survey.models, &self.context.talk).await?;
+        let usual = &self.spec.options.model;
+        let models = RunModels::resolve(&store, &survey.models, usual, &self.context.talk).await?;
         Ok((survey, models))
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use rbee_queue::{BatchModel, ModelNo, ModelSha};
 use rbee_worker::model_files::{ModelError, ModelRef, ModelStore, ResolvedModel};
 
+use crate::batch_view::counted;
 use crate::engine_host::{STUB_MODEL, Source};
 use crate::failure::Failure;
 use crate::models_home::{self, ShownPull};
@@ -20,35 +21,43 @@ pub struct RunModels {
 
 impl RunModels {
     /// Resolves `names` (each with its number of jobs), fetching what is not here. A name that leads nowhere is the
-    /// error of its lines, unless all lines have it; a source that cannot be reached now ends the command, which can
-    /// be given again.
+    /// error of its lines; unless it is `usual`, the one of lines that name none, or no name leads anywhere. A source
+    /// that cannot be reached now ends the command, which can be given again.
     pub async fn resolve(
         store: &ModelStore,
         names: &[(String, u64)],
+        usual: &str,
         talk: &Talk,
     ) -> Result<RunModels, Failure> {
         let mut models = RunModels {
             list: Vec::new(),
             sources: HashMap::new(),
         };
-        let mut first_error = None;
+        let mut missing = Vec::new();
         for (name, jobs) in names {
             match resolve(store, name, talk).await {
                 Ok(resolved) => models.add(name, Some(resolved)),
-                Err(error) if error.is_transient() => return Err(models_home::failure(error)),
+                Err(error) if error.is_transient() || name == usual => {
+                    return Err(models_home::failure(error));
+                }
                 Err(error) => {
-                    talk.warn(&format!(
-                        "{jobs} lines ask for the model {name}, which is not to be had: {error}"
-                    ));
                     models.add(name, None);
-                    first_error.get_or_insert(error);
+                    missing.push((name, *jobs, error));
                 }
             }
         }
-        match first_error {
-            Some(error) if models.sources.is_empty() => Err(models_home::failure(error)),
-            _ => Ok(models),
+        if models.sources.is_empty()
+            && let Some((_, _, error)) = missing.pop()
+        {
+            return Err(models_home::failure(error));
         }
+        for (name, jobs, error) in missing {
+            let lines = counted(jobs, "line");
+            talk.warn(&format!(
+                "no answer for {lines} with the model {name}: {error}"
+            ));
+        }
+        Ok(models)
     }
 
     /// The stub engine answers for every model.

@@ -6,10 +6,10 @@ use rbee_queue::Batch;
 use serde_json::json;
 
 use super::watch::Computed;
-use crate::batch_view;
+use crate::batch_view::{self, counted};
 use crate::failure::Failure;
 use crate::output::Target;
-use crate::progress::clock;
+use crate::progress::taken;
 use crate::results::{Destinations, Written};
 use crate::table;
 use crate::talk::Talk;
@@ -40,16 +40,17 @@ impl Summary {
         } = self.computed;
         if jobs > 0 {
             let speed = per_second(output_tokens, elapsed);
-            let time = clock(elapsed);
+            let (jobs, time) = (counted(jobs, "job"), taken(elapsed));
             talk.note(&format!(
-                "{jobs} jobs in {time}, {output_tokens} tokens, {speed:.1} tokens/s"
+                "{jobs} in {time}, {output_tokens} tokens, {speed:.1} tokens/s"
             ));
         }
         if written.failed > 0 {
             let id = &batch.id;
             talk.line(&format!(
-                "{} of {} jobs failed: `rbee status {id}` says why",
-                written.failed, written.results
+                "{} of {} failed: `rbee status {id}` says why",
+                written.failed,
+                counted(written.results, "job")
             ));
         }
         if let Some(path) = to.results.file() {

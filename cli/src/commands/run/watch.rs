@@ -21,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub struct Computed {
     pub jobs: u64,
     pub output_tokens: u64,
-    /// From the first model in memory to the end.
+    /// Without the time that the first model took to load.
     pub elapsed: Duration,
 }
 
@@ -32,6 +32,7 @@ pub struct Watch<'a> {
     before: &'a Batch,
     status: watch::Receiver<NodeStatus>,
     progress: RunProgress,
+    started: Instant,
     computing_since: Option<Instant>,
     blocked: bool,
 }
@@ -50,6 +51,7 @@ impl<'a> Watch<'a> {
             before,
             status: node.status(),
             progress: RunProgress::new(talk),
+            started: Instant::now(),
             computing_since: None,
             blocked: false,
         }
@@ -89,9 +91,9 @@ impl<'a> Watch<'a> {
         })
     }
 
+    /// Since the model was first seen in memory. A run that ended before anybody looked counts from its start.
     fn elapsed(&self) -> Duration {
-        self.computing_since
-            .map_or(Duration::ZERO, |since| since.elapsed())
+        self.computing_since.unwrap_or(self.started).elapsed()
     }
 
     fn figures(&self, batch: &Batch, status: &NodeStatus) -> RunFigures {
