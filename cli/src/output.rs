@@ -152,9 +152,16 @@ impl Sink {
             Sink::Stream(_, path) => path,
             Sink::File(file) => &file.path,
         };
-        Failure::Program(
-            anyhow::Error::new(error).context(format!("cannot write {}", path.display())),
-        )
+        let path = path.display();
+        let advice = match error.kind() {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => {
+                "; no result is lost: make room, or name another file, and run the same command again"
+            }
+            _ => "",
+        };
+        Failure::Program(anyhow::anyhow!("cannot write {path}: {error}{advice}"))
     }
 }
 

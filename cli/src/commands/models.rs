@@ -178,7 +178,7 @@ async fn verify(context: &Context, store: ModelStore, named: Named) -> Outcome {
     let verdict = context
         .interrupt
         .or("interrupted", async {
-            Ok(work.await?.map_err(models_home::failure)?)
+            work.await?.map_err(models_home::failure)
         })
         .await?;
     if named.json {

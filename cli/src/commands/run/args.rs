@@ -27,8 +27,8 @@ pub struct RunArgs {
     #[arg(value_name = "FILE|-")]
     pub input: PathBuf,
 
-    /// Where the results go; `-` is stdout [default: FILE.results.jsonl beside FILE without its
-    /// suffix; stdout when the prompts come from stdin]
+    /// Where the results go; `-` is stdout [default: for prompts.jsonl prompts.results.jsonl
+    /// beside it; stdout when the prompts come from stdin]
     #[arg(short, long, value_name = "FILE|-")]
     pub output: Option<PathBuf>,
 

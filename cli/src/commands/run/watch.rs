@@ -13,6 +13,8 @@ use crate::failure::Failure;
 use crate::progress::{RunFigures, RunProgress};
 use crate::talk::Talk;
 
+/// How long a store that takes no results is waited for. After that the run ends, and can be given again.
+const BLOCKED_PATIENCE: Duration = Duration::from_secs(10);
 /// How often the progress is brought up to date.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -34,7 +36,7 @@ pub struct Watch<'a> {
     progress: RunProgress,
     started: Instant,
     computing_since: Option<Instant>,
-    blocked: bool,
+    blocked_since: Option<Instant>,
 }
 
 impl<'a> Watch<'a> {
@@ -53,7 +55,7 @@ impl<'a> Watch<'a> {
             progress: RunProgress::new(talk),
             started: Instant::now(),
             computing_since: None,
-            blocked: false,
+            blocked_since: None,
         }
     }
 
@@ -70,7 +72,9 @@ impl<'a> Watch<'a> {
             if !status.resident.is_empty() {
                 self.computing_since.get_or_insert_with(Instant::now);
             }
-            self.tell_blocked(status.blocked.as_deref());
+            if let Some(failure) = self.judge_blocked(status.blocked.clone()) {
+                return failure;
+            }
             match reload(self.batches, &self.before.id).await {
                 Ok(batch) => self.progress.show(&self.figures(&batch, &status)),
                 Err(failure) => return failure,
@@ -109,13 +113,17 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn tell_blocked(&mut self, reason: Option<&str>) {
-        match reason {
-            Some(reason) if !self.blocked => self.talk.warn(&format!("waiting: {reason}")),
-            None if self.blocked => self.talk.note("going on"),
-            _ => {}
-        }
-        self.blocked = reason.is_some();
+    /// Tells once that the store takes nothing, and gives up in the end.
+    fn judge_blocked(&mut self, reason: Option<String>) -> Option<Failure> {
+        let Some(reason) = reason else {
+            self.blocked_since = None;
+            return None;
+        };
+        let since = *self.blocked_since.get_or_insert_with(|| {
+            self.talk.warn(&format!("waiting: {reason}"));
+            Instant::now()
+        });
+        (since.elapsed() > BLOCKED_PATIENCE).then(|| anyhow!(reason).into())
     }
 }
 
