@@ -9,6 +9,7 @@
 //! [`LoadOptions::threads`] cannot reach it.
 
 mod candle_model;
+mod dense_configs;
 mod dense_models;
 mod dense_weights;
 mod gguf_content;

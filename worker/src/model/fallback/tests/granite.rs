@@ -6,7 +6,7 @@ use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope;
 use serde_json::json;
 
-use super::dense::Small;
+use super::small::Small;
 use super::*;
 use crate::tokenizer::Tokenizer;
 

@@ -5,6 +5,7 @@ mod dense;
 mod gguf;
 mod granite;
 mod hostile;
+mod small;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
