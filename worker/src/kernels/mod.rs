@@ -5,6 +5,11 @@
 //! order, so their results are equal bit for bit: the scalar twin ([`scalar::Scalar`]) is the definition, the
 //! others are held against it by property tests. This is the only place with `unsafe` code.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over registers index several arrays of constant length; iterator chains are not unrolled as surely"
+)]
+
 pub mod activations;
 pub mod attention;
 #[cfg(target_arch = "x86_64")]

@@ -40,7 +40,6 @@ impl<'a, T> SharedSlice<'a, T> {
     ///
     /// # Safety
     /// No two live parts may overlap.
-    #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
     #[inline(always)]
     pub unsafe fn part(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(

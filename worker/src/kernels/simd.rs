@@ -8,6 +8,10 @@ pub const LANES: usize = 16;
 /// A value of the implementing type is the proof that the CPU has the instructions: only [`super::Kernel::run`]
 /// makes one. Every method is one IEEE-754 operation a lane (or an exact integer one), so that two
 /// implementations agree bit for bit, NaN payloads aside.
+#[expect(
+    clippy::wrong_self_convention,
+    reason = "`self` is the proof that the instructions exist, not the value that is converted"
+)]
 pub trait Simd: Copy + Send + Sync {
     /// 16 f32 values.
     type F: Copy;
