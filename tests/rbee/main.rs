@@ -1,4 +1,18 @@
 //! The integration tests, one file a subject.
 
+mod disk;
+mod engine;
+mod faults;
 mod hub;
+mod infer;
+mod input;
+mod invariance;
+mod kept;
+mod logits;
+mod models;
 mod oracles;
+mod output;
+mod real_models;
+mod real_run;
+mod resume;
+mod untrusted;

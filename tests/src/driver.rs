@@ -50,7 +50,8 @@ pub struct Schedule {
     pub slots: usize,
     /// Most prompt tokens of one sequence in one step.
     pub chunk: usize,
-    /// Chunks of random length, random blocks, random members of each step.
+    /// Chunks of random length, random blocks, random members of each step, and now and then a sequence that loses its
+    /// blocks and is computed again.
     pub random: Option<Random>,
 }
 
@@ -141,6 +142,10 @@ impl Driver {
         for (index, one) in running.iter_mut().enumerate() {
             if schedule.chance(4) {
                 continue;
+            }
+            if schedule.chance(40) {
+                self.free.append(&mut one.sequence.blocks);
+                one.sequence.computed = 0;
             }
             let left = one.sequence.tokens.len() - one.sequence.computed;
             let length = left.min(schedule.chunk());

@@ -240,6 +240,12 @@ impl Running {
         self.wait()
     }
 
+    /// `kill -9` of the process alone: what it started must notice.
+    pub fn kill_parent(mut self) -> Ended {
+        self.child.kill().expect("a child can be killed");
+        self.wait()
+    }
+
     /// Ctrl-C.
     pub fn interrupt(&self) {
         signal("INT", self.pid());
