@@ -4,11 +4,8 @@
 
 pub mod checkpoint;
 pub mod driver;
-<<<<<<< HEAD
-pub mod fake_hub;
-=======
 pub mod engine;
->>>>>>> 78db0df (Add the oracle, invariance and process tests, and the engine bench)
+pub mod fake_hub;
 pub mod gguf_file;
 pub mod loaded;
 pub mod logits;

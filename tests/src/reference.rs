@@ -60,6 +60,12 @@ impl Reference {
         Reference { shape, tensors }
     }
 
+    /// The model as it is for this longest context: Phi's long factors serve contexts beyond the original one.
+    pub fn for_context(mut self, context: usize) -> Reference {
+        self.shape.context = context;
+        self
+    }
+
     /// The logits after each of these positions, given all tokens before them.
     pub fn logits(&self, tokens: &[u32], positions: &[usize]) -> Vec<Vec<f32>> {
         let mut rows = self.embedded(tokens);
@@ -268,8 +274,8 @@ impl Reference {
         }
     }
 
-    /// The factors that frequencies are divided by. Of Phi's two sets the long one is for models whose context is longer
-    /// than the one they were first trained on.
+    /// The factors that frequencies are divided by. Of Phi's two sets the long one is for contexts longer than the one
+    /// it was first trained on.
     fn rope_factors(&self) -> Option<Vec<f32>> {
         let long = self.shape.context > self.shape.rope_original;
         let names = [
@@ -363,6 +369,7 @@ impl Shape {
         let (hidden, heads) = (need("embedding_length"), need("attention.head_count"));
         let head_dim = whole("attention.key_length").unwrap_or(hidden / heads);
         let context = need("context_length");
+        let rope_original = whole("rope.scaling.original_context_length").unwrap_or(context);
         let linear = matches!(find("rope.scaling.type"), Some(gguf_file::Value::String(kind)) if kind == "linear");
         Shape {
             layers: need("block_count"),
@@ -371,11 +378,11 @@ impl Shape {
             kv_heads: need("attention.head_count_kv"),
             head_dim,
             ffn: need("feed_forward_length"),
-            context,
+            context: rope_original,
             rms_eps: real("attention.layer_norm_rms_epsilon").expect("the norm's epsilon"),
             rope_base: real("rope.freq_base").unwrap_or(10_000.0),
             rope_dims: whole("rope.dimension_count").unwrap_or(head_dim),
-            rope_original: whole("rope.scaling.original_context_length").unwrap_or(context),
+            rope_original,
             rope_linear: if linear {
                 real("rope.scaling.factor").expect("a factor")
             } else {
