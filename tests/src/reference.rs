@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::Path;
 
 use candle_core::Device;
-use candle_core::quantized::{QTensor, gguf_file};
+use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
 
 use crate::spec::{GEMMA3_LOCAL_BASE, GEMMA3_PATTERN};
 
@@ -19,6 +19,7 @@ const THREADS: usize = 2;
 pub struct Reference {
     shape: Shape,
     tensors: HashMap<String, QTensor>,
+    rounds_activations: bool,
 }
 
 struct Shape {
@@ -57,7 +58,18 @@ impl Reference {
                 (name.clone(), tensor.expect("candle reads the tensor"))
             })
             .collect();
-        Reference { shape, tensors }
+        Reference {
+            shape,
+            tensors,
+            rounds_activations: false,
+        }
+    }
+
+    /// The model with the rounding that numerics v1 prescribes before each product with a quantised matrix: activations
+    /// to 8 bits, one scale for each 32. What an engine differs from this is not rounding.
+    pub fn rounding_activations(mut self) -> Reference {
+        self.rounds_activations = true;
+        self
     }
 
     /// The model as it is for this longest context: Phi's long factors serve contexts beyond the original one.
@@ -321,6 +333,14 @@ impl Reference {
     /// Rows times the transposed matrix.
     fn product(&self, rows: &Rows, name: &str) -> Rows {
         let matrix = self.dequantised(name);
+        let dense = [GgmlDType::F32, GgmlDType::F16, GgmlDType::BF16];
+        let rounded;
+        let rows = if self.rounds_activations && !dense.contains(&self.tensors[name].dtype()) {
+            rounded = rows.iter().map(|row| rounded_to_8_bits(row)).collect();
+            &rounded
+        } else {
+            rows
+        };
         let inputs = rows[0].len();
         let outputs = matrix.len() / inputs;
         let per_thread = outputs.div_ceil(THREADS);
@@ -444,6 +464,22 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
         .zip(b.chunks(32))
         .map(|(a, b)| block(a, b))
         .sum()
+}
+
+/// Each block of 32 to whole multiples of a 127th of its greatest magnitude.
+fn rounded_to_8_bits(row: &[f32]) -> Vec<f32> {
+    let block = |block: &[f32]| -> Vec<f32> {
+        let greatest = block.iter().fold(0f32, |most, x| most.max(x.abs()));
+        if greatest == 0.0 {
+            return block.to_vec();
+        }
+        let scale = greatest / 127.0;
+        block
+            .iter()
+            .map(|x| (x * (127.0 / greatest)).round_ties_even() * scale)
+            .collect()
+    };
+    row.chunks(32).flat_map(block).collect()
 }
 
 fn add(rows: &mut Rows, more: &Rows) {
