@@ -108,7 +108,7 @@ fn smollm2_is_as_near_to_the_right_logits_as_candles_own_model() {
     for prompt in PROMPTS {
         let prompt = prompt_tokens(&model.tokenizer, prompt);
         let right = reference.logits(&prompt, &(0..prompt.len()).collect::<Vec<_>>());
-        for (at, right) in right.iter().enumerate().skip(1) {
+        for (at, right) in right.iter().enumerate().skip(2).step_by(3) {
             let candles = candle.logits(&prompt[..=at], 0);
             of_candle.push(distance(&candles, right));
             let engines = driver.alone(&prompt[..=at], 1).logits.remove(0);
