@@ -2,6 +2,7 @@
 //!
 //! Owns the decision between new, resumed and finished. Holds the batch's lock, so that no other process runs it.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rbee_queue::batches::{Submission, SubmitError, Submitted};
@@ -13,8 +14,8 @@ use crate::batches_home::OWNER;
 use crate::failure::Failure;
 use crate::talk::Talk;
 
-/// How long a lock is waited for. The child of a killed run ends in milliseconds.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the child of a killed run may hold its lock. It ends in milliseconds, unless the machine is overloaded.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// How the run stands before anything is computed.
@@ -86,7 +87,7 @@ pub async fn claim(batches: &Batches, wanted: Wanted<'_>) -> Result<Claim, Failu
     match batches
         .submit(reader, wanted.submission)
         .await
-        .map_err(refused)?
+        .map_err(|error| refused(error, wanted.input))?
     {
         Submitted::New(batch, lock) => Ok(Claim::Open {
             batch,
@@ -108,17 +109,36 @@ async fn give_up(batches: &Batches, found: &Batch) -> Result<(), Failure> {
     Ok(batches.store().batch_free_key(found.no).await?)
 }
 
-/// Takes the batch's lock. A run that was killed a moment ago may still hold it until its child has noticed.
+/// Takes the batch's lock. Where the process that a user sees was killed, the child that works for it still holds the
+/// lock until it has noticed, which takes milliseconds.
 async fn take(batches: &Batches, id: &BatchId) -> Result<Option<BatchLock>, Failure> {
-    let deadline = Instant::now() + LOCK_PATIENCE;
+    let deadline = Instant::now() + ORPHAN_PATIENCE;
     loop {
         match batches.take(id) {
-            Err(LockError::Held { .. }) if Instant::now() < deadline => {
-                tokio::time::sleep(LOCK_RETRY).await
+            Err(LockError::Held { pid: Some(pid), .. })
+                if !is_alive(pid) && Instant::now() < deadline =>
+            {
+                tokio::time::sleep(LOCK_RETRY).await;
             }
             taken => return Ok(taken?),
         }
     }
+}
+
+/// Whether a process runs, as the kernel's process table says; where there is none to be read, it counts as running.
+fn is_alive(pid: u32) -> bool {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => !is_dead(&stat),
+        Err(_) => !Path::new("/proc/self/stat").exists(),
+    }
+}
+
+/// Reads the state in `/proc/PID/stat`: the letter behind the name, which may itself hold brackets.
+fn is_dead(stat: &str) -> bool {
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    matches!(state, Some('Z' | 'X'))
 }
 
 async fn take_up(batches: &Batches, batch: Batch, start: Start) -> Result<Claim, Failure> {
@@ -149,10 +169,23 @@ pub async fn reload(batches: &Batches, id: &BatchId) -> Result<Batch, Failure> {
 }
 
 /// An input that is refused as it stands is wrong usage.
-fn refused(error: SubmitError) -> Failure {
+fn refused(error: SubmitError, input: &Input) -> Failure {
     match error {
-        SubmitError::Refused(refusal) => Failure::usage(refusal.to_string()),
-        SubmitError::Read(error) => super::read_failure(error),
+        SubmitError::Refused(refusal) => Failure::usage(format!("{}: {refusal}", input.name())),
+        SubmitError::Read(error) => super::read_failure(error, input),
         other => Failure::Program(other.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zombie_is_dead_whatever_its_name() {
+        assert!(is_dead("12 (rbee) Z 1 12 12 0"));
+        assert!(is_dead("12 (a) S (b) X 1 12"));
+        assert!(!is_dead("12 (a) Z (b) S 1 12"));
+        assert!(is_alive(std::process::id()));
     }
 }

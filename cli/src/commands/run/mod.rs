@@ -152,7 +152,7 @@ impl Run<'_> {
         );
         let survey = tokio::task::spawn_blocking(move || survey(reader, &options))
             .await?
-            .map_err(read_failure)?;
+            .map_err(|error| read_failure(error, &self.input))?;
         if self.args.engine.engine == EngineKind::Stub {
             let models = RunModels::stubs(&survey.models);
             return Ok((survey, models));
@@ -222,9 +222,10 @@ fn announce(talk: &Talk, claim: &Claim, start: Start) {
 }
 
 /// An input that is no list of jobs is wrong usage; one that cannot be read is an error.
-fn read_failure(error: ReadError) -> Failure {
+fn read_failure(error: ReadError, input: &Input) -> Failure {
+    let sentence = format!("{}: {error}", input.name());
     match error {
-        ReadError::Io(_) => Failure::Program(error.into()),
-        _ => Failure::usage(error.to_string()),
+        ReadError::Io(_) => Failure::Program(anyhow::anyhow!(sentence)),
+        _ => Failure::usage(sentence),
     }
 }
