@@ -10,8 +10,9 @@ use crate::talk::Talk;
 /// The environment variable with the filter, for example `RBEE_LOG=debug` or `RBEE_LOG=rbee_worker=trace`.
 pub const LOG_VARIABLE: &str = "RBEE_LOG";
 
-/// What is logged when nothing is asked for.
-const DEFAULT_FILTER: &str = "warn";
+/// What is logged when nothing is asked for. sqlx warns of every statement that takes a second, as many do on a slow
+/// disk.
+const DEFAULT_FILTER: &str = "warn,sqlx::query=error";
 
 /// Starts logging. A filter that cannot be read is told and replaced by the default.
 pub fn start(talk: &Talk) {

@@ -53,30 +53,28 @@ impl Context {
 
 /// Runs the command that the user gave.
 pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
+    let global = cli.global;
     let child = Child::from_parent()?;
-    if let (Command::Run(args), None) = (&cli.command, &child) {
-        return run::supervise(&cli.global, args, talk).await;
-    }
-    let interrupt = Interrupt::listen(talk, child.as_ref())?;
-    let process = match &child {
-        Some(_) => std::os::unix::process::parent_id(),
-        None => std::process::id(),
-    };
-    let context = Context {
-        global: cli.global,
-        talk: talk.clone(),
-        interrupt,
-        process,
+    let context = |child: Option<&Child>| -> Result<Context, Failure> {
+        Ok(Context {
+            global: global.clone(),
+            talk: talk.clone(),
+            interrupt: Interrupt::listen(talk, child)?,
+            process: match child {
+                Some(_) => std::os::unix::process::parent_id(),
+                None => std::process::id(),
+            },
+        })
     };
     match (cli.command, child) {
-        (Command::Run(args), Some(child)) => run::run(&context, *args, child).await,
-        (Command::Run(_), None) => unreachable!("a run without a supervisor has become one above"),
-        (Command::Infer(args), _) => infer::run(&context, *args).await,
-        (Command::List(args), _) => list::run(&context, args).await,
-        (Command::Status(args), _) => status::run(&context, args).await,
-        (Command::Export(args), _) => export::run(&context, args).await,
-        (Command::Verify(args), _) => verify::run(&context, args).await,
-        (Command::Models(args), _) => models::run(&context, args).await,
+        (Command::Run(args), None) => run::supervise(&global, &args, talk).await,
+        (Command::Run(args), Some(child)) => run::run(&context(Some(&child))?, *args, child).await,
+        (Command::Infer(args), _) => infer::run(&context(None)?, *args).await,
+        (Command::List(args), _) => list::run(&context(None)?, args).await,
+        (Command::Status(args), _) => status::run(&context(None)?, args).await,
+        (Command::Export(args), _) => export::run(&context(None)?, args).await,
+        (Command::Verify(args), _) => verify::run(&context(None)?, args).await,
+        (Command::Models(args), _) => models::run(&context(None)?, args).await,
         (Command::Completions(args), _) => completions::run(&args),
     }
 }

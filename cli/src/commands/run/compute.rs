@@ -16,7 +16,6 @@ use rbee_worker::node::{
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
 
-use super::RESUMES;
 use super::watch::{Computed, Watch};
 use crate::commands::Context;
 use crate::crash_journal::CrashJournal;
@@ -36,6 +35,8 @@ pub struct Compute<'a> {
     pub args: &'a EngineArgs,
     pub batches: &'a Batches,
     pub sources: HashMap<ModelSha, Source>,
+    /// What an interrupt keeps, in words.
+    pub kept: &'static str,
 }
 
 impl Compute<'_> {
@@ -61,7 +62,7 @@ impl Compute<'_> {
             done = dispatch(self.batches, batch, &handle) => done,
             failed = watch.until_failure() => Err(failed),
             ended = &mut node => return Err(node_failure(ended)),
-            () = self.context.interrupt.wait() => Err(Failure::Interrupted(RESUMES.to_owned())),
+            () = self.context.interrupt.wait() => Err(Failure::Interrupted(self.kept.to_owned())),
         };
         handle.stop().await;
         let left = node.await;

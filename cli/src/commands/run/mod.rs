@@ -44,9 +44,11 @@ use summary::Summary;
 
 /// What Ctrl-C means before the batch is in the store.
 const NOTHING_KEPT: &str = "interrupted before anything was computed";
-/// What Ctrl-C means while jobs run.
+/// What it means while jobs run.
 const RESUMES: &str =
     "interrupted: what is finished is kept, and the same command goes on from there";
+const RESUMES_WITHOUT_FRESH: &str = "interrupted: what is finished is kept, and the same command \
+     without --fresh goes on from there";
 
 /// The parent's part: reads what can be read only once, and starts the child that runs the file.
 pub async fn supervise(global: &Global, args: &RunArgs, talk: &Talk) -> Outcome {
@@ -127,6 +129,7 @@ impl Run<'_> {
                 args: &self.args.engine,
                 batches: &self.home.batches,
                 sources: models.sources,
+                kept: self.kept(),
             };
             summary.computed = compute.run(&batch, journal).await?;
             drop(lock);
@@ -142,6 +145,15 @@ impl Run<'_> {
         } else {
             ExitCode::Success
         })
+    }
+
+    /// What Ctrl-C means while jobs run.
+    fn kept(&self) -> &'static str {
+        if self.args.fresh {
+            RESUMES_WITHOUT_FRESH
+        } else {
+            RESUMES
+        }
     }
 
     /// Reads the input once and resolves the models that it asks for.
@@ -199,7 +211,7 @@ impl Run<'_> {
             with_stats: self.args.with_stats,
         };
         let work = results::write(&self.home.batches, &batch.id, rendering, &self.destinations);
-        self.context.interrupt.or(RESUMES, work).await
+        self.context.interrupt.or(self.kept(), work).await
     }
 }
 
