@@ -77,7 +77,10 @@ impl Refusal {
 }
 
 fn duplicates_message(ids: &[(String, Vec<u64>)], count: u64) -> String {
-    let mut message = format!("{count} ids are used by more than one line");
+    let mut message = match count {
+        1 => "one id is used by more than one line".to_owned(),
+        _ => format!("{count} ids are used by more than one line"),
+    };
     for (id, lines) in ids {
         let lines: Vec<String> = lines.iter().map(u64::to_string).collect();
         message.push_str(&format!("\n  {id:?}: lines {}", lines.join(", ")));
