@@ -58,12 +58,9 @@ fn an_empty_store_has_nothing_to_show_and_says_so() {
 #[test]
 fn verify_recomputes_and_finds_the_same_bytes() {
     let home = finished();
-    home.rbee(["verify", "last", "--sample", "100%", "--engine", "stub"])
-        .exits(0);
+    home.rbee(["verify", "last", "--sample", "100%"]).exits(0);
     let found = home
-        .rbee([
-            "verify", "last", "--sample", "5", "--engine", "stub", "--json",
-        ])
+        .rbee(["verify", "last", "--sample", "5", "--json"])
         .exits(0);
     assert!(found.json().is_object());
 }
