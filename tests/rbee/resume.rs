@@ -9,9 +9,11 @@ use rbee_tests::wait;
 use serde_json::Value as Json;
 
 const JOBS: usize = 300;
+/// A token takes so long that a run of all jobs takes some seconds, and can be stopped in the middle.
+const SLOW_US: u32 = 3000;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The run under test: about 300 jobs of up to 12 tokens, so slow that it can be stopped in the middle.
+/// The run under test: 300 jobs of up to 12 tokens.
 fn run(home: &Home, token_us: u32) -> Rbee {
     let token_us = token_us.to_string();
     home.rbee([
@@ -48,7 +50,7 @@ fn finished(home: &Home) -> u64 {
 
 /// Start the run and wait until at least this many jobs have ended.
 fn started_until(home: &Home, jobs: u64) -> Running {
-    let mut running = run(home, 400).start();
+    let mut running = run(home, SLOW_US).start();
     wait::until(&format!("{jobs} jobs to end"), PATIENCE, || {
         (running.has_ended() || finished(home) >= jobs).then_some(())
     });
@@ -69,10 +71,10 @@ fn killed_run_resumes_to_the_same_bytes_wherever_it_was_killed() {
             break;
         }
         kills += 1;
-        assert!(
-            !home.path("out.jsonl").exists(),
-            "a file of an unfinished run"
-        );
+        // A kill may come between the renaming of the whole file and the end of the process.
+        if home.path("out.jsonl").exists() {
+            assert_eq!(home.read("out.jsonl"), right, "a file that is not whole");
+        }
         let now = finished(&home);
         assert!(now >= before, "{now} jobs are finished where {before} were");
         before = now;
