@@ -72,6 +72,36 @@ impl Counts {
     }
 }
 
+/// Whose jobs go first.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Behind all that somebody waits for.
+    #[default]
+    Batch,
+    /// Somebody waits for the answer.
+    Interactive,
+}
+
+impl Priority {
+    /// The word in SQL and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Priority::Batch => "batch",
+            Priority::Interactive => "interactive",
+        }
+    }
+
+    /// The priority of a word.
+    pub fn from_word(word: &str) -> Option<Priority> {
+        [Priority::Batch, Priority::Interactive]
+            .into_iter()
+            .find(|priority| priority.as_str() == word)
+    }
+}
+
 /// A batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
@@ -83,6 +113,12 @@ pub struct Batch {
     pub owner: String,
     /// A name for people.
     pub name: Option<String>,
+    /// Whose jobs go first.
+    pub priority: Priority,
+    /// The name of the only node that may run it, where there is one.
+    pub pinned_node: Option<String>,
+    /// Who is told when it is done: a URL.
+    pub on_done: Option<String>,
     /// What it was made with.
     pub spec: BatchSpec,
     /// The shape of its first readable line.

@@ -26,6 +26,7 @@ pub mod batch;
 pub mod batches;
 pub mod ids;
 pub mod jsonl;
+pub mod node;
 pub mod owner;
 pub mod queue;
 pub mod record;
@@ -33,11 +34,12 @@ pub mod request;
 pub mod state;
 pub mod store;
 
-pub use batch::{Batch, BatchModel, BatchSpec, Counts, RunKey};
+pub use batch::{Batch, BatchModel, BatchSpec, Counts, Priority, RunKey};
 pub use batches::Batches;
 pub use ids::{
     Attempt, BatchId, BatchNo, JobIndex, JobKey, JobRef, ModelNo, ModelSha, NodeInstance,
 };
+pub use node::{NodeReport, NodeState, Renewal, StoredNode};
 pub use queue::{MemoryQueue, Queue};
 pub use record::{
     Choice, Completed, FinishReason, JobError, JobStats, Outcome, ResultRecord, TokenLogprob,

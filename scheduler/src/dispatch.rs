@@ -6,12 +6,12 @@
 use crate::placement::{
     DISPATCH_INTERVAL, Decision, Hold, NodeSnapshot, Numerics, WaitingModel, decide,
 };
-use rbee_queue::jsonl::parse_line;
+use rbee_queue::batches::work_of;
 use rbee_queue::queue::Held;
 use rbee_queue::queue::{QueueError, Work};
 use rbee_queue::record::{JobError, JobStats, Outcome, RECORD_VERSION, ResultRecord};
 use rbee_queue::store::ReleaseCause;
-use rbee_queue::store::{Finish, Place, PlaceOutcome, QueuedJob, QueuedQuery};
+use rbee_queue::store::{Finish, Place, PlaceOutcome, QueuedQuery};
 use rbee_queue::{
     Attempt, Batch, BatchId, BatchModel, BatchNo, Batches, JobRef, ModelNo, ModelSha, NodeInstance,
     StoreError,
@@ -204,13 +204,7 @@ impl Dispatcher {
         if !refused.is_empty() {
             self.batches.finish(&self.name, refused).await?;
         }
-        let held: Vec<Held> = work
-            .iter()
-            .map(|work| Held {
-                job: work.job,
-                attempt: work.attempt,
-            })
-            .collect();
+        let held: Vec<Held> = work.iter().map(Work::held).collect();
         match self.batches.queue().push(&node.node, work).await {
             Ok(()) => Ok(held.len()),
             Err(error @ (QueueError::NoSuchNode { .. } | QueueError::Full { .. })) => {
@@ -218,6 +212,11 @@ impl Dispatcher {
                 let cause = ReleaseCause::Returned;
                 self.batches.release(&node.node, &held, cause).await?;
                 Ok(0)
+            }
+            Err(error) => {
+                // They may have arrived. They are the node's, and reconciling brings them there.
+                tracing::warn!(%error, "placed jobs wait for the queue");
+                Ok(held.len())
             }
         }
     }
@@ -269,28 +268,6 @@ fn numerics(batch: &Batch, model: &BatchModel) -> Numerics {
         Some(pinned) => Numerics::Pinned(pinned.clone()),
         None => Numerics::Open,
     }
-}
-
-/// What the node needs of a placed job. The line was good when the batch was made; another
-/// version of this program may see it differently, which is the job's error.
-fn work_of(batch: &Batch, queued: &QueuedJob, attempt: Attempt) -> Result<Work, JobError> {
-    let request = parse_line(queued.line.as_bytes(), &batch.spec.options).request?;
-    let model = batch
-        .models
-        .iter()
-        .find(|model| model.no == queued.model)
-        .and_then(|model| model.sha256)
-        .ok_or_else(|| JobError::new("model_not_found", "the job's model is not resolved"))?;
-    Ok(Work {
-        job: queued.job,
-        attempt,
-        request,
-        key: queued.key,
-        seed: batch.spec.seed,
-        template_date: batch.spec.template_date.clone(),
-        model,
-        alone: queued.alone,
-    })
 }
 
 fn failure(job: JobRef, attempt: Attempt, error: JobError) -> Finish {

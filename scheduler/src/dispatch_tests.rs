@@ -3,8 +3,8 @@ use rbee_queue::batches::{Submission, Submitted};
 use rbee_queue::jsonl::{LineOptions, Rendering, survey};
 use rbee_queue::owner::BatchLock;
 use rbee_queue::{
-    BatchSpec, BatchStatus, Choice, Completed, FinishReason, MemoryQueue, ModelSha, SqliteStore,
-    Usage,
+    BatchSpec, BatchStatus, Choice, Completed, FinishReason, MemoryQueue, ModelSha, Priority,
+    SqliteStore, Usage,
 };
 use std::io::Cursor;
 use std::path::Path;
@@ -51,6 +51,9 @@ async fn submit(batches: &Batches, input: String, missing: &str) -> (Batch, Opti
         owner: "ann".into(),
         name: None,
         key: None,
+        priority: Priority::Batch,
+        pinned_node: None,
+        on_done: None,
         models: models.collect(),
         spec,
         digest: None,
@@ -116,9 +119,9 @@ async fn work(batches: Batches, node: NodeInstance, most: usize) -> usize {
     let mut done = 0;
     while done < most {
         let taken = batches.queue().take(&node, 3.min(most - done)).await;
-        if taken.is_empty() {
+        let Ok(taken) = taken else {
             break;
-        }
+        };
         done += taken.len();
         let finishes = taken.iter().map(answer).collect();
         batches.finish(&node, finishes).await.unwrap();
@@ -127,7 +130,11 @@ async fn work(batches: Batches, node: NodeInstance, most: usize) -> usize {
 }
 
 fn answer(work: &Work) -> Finish {
-    let text = format!("{:?} by {}", work.request.input, work.model);
+    let text = format!(
+        "{:?} by {}",
+        work.request.as_ref().unwrap().input,
+        work.model
+    );
     let choice = Choice {
         index: 0,
         text,

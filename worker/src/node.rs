@@ -136,7 +136,7 @@ impl Node {
         let (controls_in, mut controls) = mpsc::channel(CONTROLS_WAITING);
         let instance = self.instance.clone();
         let listening = tokio::spawn(async move {
-            while let Some(control) = queue.next_control(&instance).await {
+            while let Ok(control) = queue.next_control(&instance).await {
                 if controls_in.send(control).await.is_err() {
                     break;
                 }
@@ -225,6 +225,8 @@ impl Node {
         match control {
             Control::Cancel(jobs) => self.desk.cancel(&jobs, &self.host),
             Control::Drain => self.drain(intake),
+            Control::Load(wish) => self.host.want(wish.model),
+            Control::Watch(_) | Control::Logs { .. } => {}
         }
     }
 

@@ -5,9 +5,11 @@
 
 mod export;
 mod submit;
+mod work;
 
 pub use export::{Export, ExportLine};
 pub use submit::{Submission, SubmitError, Submitted};
+pub use work::work_of;
 
 use crate::batch::Batch;
 use crate::ids::{BatchId, NodeInstance};
@@ -16,6 +18,10 @@ use crate::queue::{Held, Queue};
 use crate::store::{Finish, FinishOutcome, Release, ReleaseCause, Store, StoreError};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Hidden batches of a shared store that were not written to for so long are orphans.
+const ORPHAN_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// Store and queue of one installation.
 #[derive(Clone)]
@@ -80,12 +86,15 @@ impl Batches {
     /// Deletes hidden batches that no live process loads or purges. Returns how many.
     pub async fn sweep(&self) -> Result<u64, StoreError> {
         let mut swept = 0;
-        for (id, no) in self.store.batch_hidden().await? {
-            // A held lock: a load under way.
-            let Ok(_lock) = self.take(&id) else {
+        for hidden in self.store.batch_hidden().await? {
+            // A held lock: a load under way. A shared store has no locks, and a load that goes on
+            // writes often.
+            let Ok(lock) = self.take(&hidden.id) else {
                 continue;
             };
-            swept += u64::from(self.store.batch_delete(no).await?);
+            if lock.is_some() || hidden.idle > ORPHAN_AFTER {
+                swept += u64::from(self.store.batch_delete(hidden.no).await?);
+            }
         }
         Ok(swept)
     }
@@ -114,7 +123,7 @@ impl Batches {
             })
             .collect();
         let outcomes = self.store.finish_many(finishes).await?;
-        self.queue.done(node, &held).await;
+        self.forget(node, &held).await;
         Ok(outcomes)
     }
 
@@ -134,15 +143,41 @@ impl Batches {
             })
             .collect();
         let outcomes = self.store.release_many(releases).await?;
-        self.queue.done(node, jobs).await;
+        self.forget(node, jobs).await;
         Ok(outcomes)
+    }
+
+    /// Lets an inbox forget jobs whose end the store has. Where the queue cannot be reached,
+    /// reconciling does it later.
+    async fn forget(&self, node: &NodeInstance, jobs: &[Held]) {
+        if let Err(error) = self.queue.done(node, jobs).await {
+            tracing::debug!(%error, %node, "the inbox will forget its finished jobs later");
+        }
     }
 
     /// A node leaves: its inbox is taken away and its unfinished jobs are queued again.
     pub async fn leave(&self, node: &NodeInstance) -> Result<u64, StoreError> {
-        let held = self.queue.leave(node).await;
-        let outcomes = self.release(node, &held, ReleaseCause::Returned).await?;
-        Ok(outcomes.into_iter().filter(|held| *held).count() as u64)
+        let left = self.release_all_of(node, ReleaseCause::Returned).await;
+        // The inbox of a node that is gone is garbage, which its queue lets expire.
+        if let Err(error) = self.queue.leave(node).await {
+            tracing::debug!(%error, %node, "the inbox stays until it expires");
+        }
+        left
+    }
+
+    /// Ends all attempts of a node that has left or was lost. Returns how many.
+    pub async fn release_all_of(
+        &self,
+        node: &NodeInstance,
+        cause: ReleaseCause,
+    ) -> Result<u64, StoreError> {
+        let mut released = 0;
+        loop {
+            match self.store.release_node(node, cause).await? {
+                0 => return Ok(released),
+                some => released += some,
+            }
+        }
     }
 
     /// Deletes a batch and all that belongs to it. Refused while a process runs it.

@@ -4,7 +4,7 @@
 //! off leaves a hidden batch, which `sweep` deletes.
 
 use super::Batches;
-use crate::batch::{Batch, BatchModel, BatchSpec};
+use crate::batch::{Batch, BatchModel, BatchSpec, Priority};
 use crate::ids::{BatchId, BatchNo, ModelNo};
 use crate::jsonl::{Line, ReadError, Reader};
 use crate::owner::{BatchLock, LockError};
@@ -30,6 +30,12 @@ pub struct Submission {
     pub name: Option<String>,
     /// The idempotency key, see [`crate::batch::RunKey`].
     pub key: Option<String>,
+    /// Whose jobs go first.
+    pub priority: Priority,
+    /// The name of the only node that may run it.
+    pub pinned_node: Option<String>,
+    /// Who is told when it is done: a URL.
+    pub on_done: Option<String>,
     /// What it is made with; the options are validated already.
     pub spec: BatchSpec,
     /// All models that lines ask for, as the survey found them, resolved; numbered from 0.
@@ -100,6 +106,9 @@ impl Batches {
                 owner: submission.owner,
                 name: submission.name,
                 idempotency_key: submission.key,
+                priority: submission.priority,
+                pinned_node: submission.pinned_node,
+                on_done: submission.on_done,
                 spec: submission.spec,
                 models: submission.models,
             })

@@ -1,5 +1,5 @@
 use super::*;
-use crate::batch::{BatchModel, BatchSpec, RunKey};
+use crate::batch::{BatchModel, BatchSpec, Priority, RunKey};
 use crate::ids::{JobIndex, JobRef, ModelNo, ModelSha};
 use crate::jsonl::{LineOptions, Rendering, survey};
 use crate::queue::MemoryQueue;
@@ -55,6 +55,9 @@ fn submission(input: &'static str) -> Submission {
         owner: "ann".into(),
         name: None,
         key: Some(key.to_key()),
+        priority: Priority::Batch,
+        pinned_node: None,
+        on_done: None,
         digest: Some(survey.digest),
         spec,
         models,
@@ -271,6 +274,9 @@ async fn sweep_takes_orphans_and_spares_loads_under_way() {
         owner: "ann".into(),
         name: None,
         idempotency_key: None,
+        priority: Priority::Batch,
+        pinned_node: None,
+        on_done: None,
         spec: BatchSpec::new(LineOptions::new("m")),
         models: vec![],
     };

@@ -4,6 +4,7 @@
 //! function that gives a fresh queue and a guard which keeps it alive.
 
 use super::*;
+use crate::batch::Priority;
 use crate::ids::{BatchNo, JobIndex};
 use crate::request::{Endpoint, Input, Params};
 use std::future::Future;
@@ -13,6 +14,10 @@ macro_rules! queue_contract {
     ($open:path) => {
         $crate::queue::contract::queue_contract!($open;
             work_is_taken_in_the_order_it_came,
+            work_that_is_there_already_is_passed_over,
+            interactive_work_goes_ahead_of_waiting_batches,
+            second_join_keeps_what_is_there,
+            answer_reaches_whoever_asked,
             inbox_refuses_what_does_not_fit_as_a_whole,
             done_jobs_make_room,
             taker_waits_for_the_first_job,
@@ -51,7 +56,7 @@ fn work(index: u64) -> Work {
     Work {
         job: held(index).job,
         attempt: held(index).attempt,
-        request: Request {
+        request: Some(Request {
             endpoint: Endpoint::ChatCompletions,
             model: "m".into(),
             input: Input::Prompt {
@@ -59,12 +64,13 @@ fn work(index: u64) -> Work {
                 raw: false,
             },
             params: Params::default(),
-        },
+        }),
         key: JobKey([0; 32]),
         seed: 0,
         template_date: "2024-07-26".into(),
         model: ModelSha([0; 32]),
         alone: false,
+        priority: Priority::Batch,
     }
 }
 
@@ -87,8 +93,8 @@ pub async fn work_is_taken_in_the_order_it_came(queue: &dyn Queue) {
     let node = joined(queue, 10).await;
     queue.push(&node, many(0..3)).await.unwrap();
     queue.push(&node, many(3..5)).await.unwrap();
-    assert_eq!(queue.take(&node, 2).await, many(0..2));
-    assert_eq!(queue.take(&node, 9).await, many(2..5));
+    assert_eq!(queue.take(&node, 2).await.unwrap(), many(0..2));
+    assert_eq!(queue.take(&node, 9).await.unwrap(), many(2..5));
     let depth = queue.depth(&node).await.unwrap();
     assert_eq!((depth.waiting, depth.running), (0, 5));
 }
@@ -96,7 +102,7 @@ pub async fn work_is_taken_in_the_order_it_came(queue: &dyn Queue) {
 pub async fn inbox_refuses_what_does_not_fit_as_a_whole(queue: &dyn Queue) {
     let node = joined(queue, 3).await;
     queue.push(&node, many(0..2)).await.unwrap();
-    queue.take(&node, 1).await;
+    queue.take(&node, 1).await.unwrap();
     let error = queue.push(&node, many(2..4)).await.unwrap_err();
     let full = QueueError::Full {
         node: node.clone(),
@@ -111,11 +117,11 @@ pub async fn inbox_refuses_what_does_not_fit_as_a_whole(queue: &dyn Queue) {
 pub async fn done_jobs_make_room(queue: &dyn Queue) {
     let node = joined(queue, 2).await;
     queue.push(&node, many(0..2)).await.unwrap();
-    queue.take(&node, 2).await;
+    queue.take(&node, 2).await.unwrap();
     queue.room_made().await;
     let mut room = std::pin::pin!(queue.room_made());
     assert!(!is_ready(room.as_mut()).await);
-    queue.done(&node, &[held(0)]).await;
+    queue.done(&node, &[held(0)]).await.unwrap();
     room.await;
     queue.push(&node, many(2..3)).await.unwrap();
     assert_eq!(queue.held(&node).await.unwrap().len(), 2);
@@ -126,7 +132,7 @@ pub async fn taker_waits_for_the_first_job(queue: &dyn Queue) {
     let mut take = std::pin::pin!(queue.take(&node, 5));
     assert!(!is_ready(take.as_mut()).await);
     queue.push(&node, many(0..1)).await.unwrap();
-    assert_eq!(take.await, many(0..1));
+    assert_eq!(take.await.unwrap(), many(0..1));
 }
 
 pub async fn taker_of_an_inbox_that_goes_away_gets_nothing(queue: &dyn Queue) {
@@ -135,37 +141,40 @@ pub async fn taker_of_an_inbox_that_goes_away_gets_nothing(queue: &dyn Queue) {
     let mut control = std::pin::pin!(queue.next_control(&node));
     assert!(!is_ready(take.as_mut()).await);
     assert!(!is_ready(control.as_mut()).await);
-    queue.leave(&node).await;
-    assert!(take.await.is_empty());
-    assert_eq!(control.await, None);
-    let error = queue.push(&node, many(0..1)).await.unwrap_err();
+    queue.leave(&node).await.unwrap();
     let gone = QueueError::NoSuchNode { node: node.clone() };
+    assert_eq!(take.await.unwrap_err(), gone);
+    assert_eq!(control.await.unwrap_err(), gone);
+    let error = queue.push(&node, many(0..1)).await.unwrap_err();
     assert_eq!(error, gone);
 }
 
 pub async fn inbox_that_goes_away_gives_back_what_it_held(queue: &dyn Queue) {
     let node = joined(queue, 5).await;
     queue.push(&node, many(0..3)).await.unwrap();
-    queue.take(&node, 1).await;
-    let mut back = queue.leave(&node).await;
+    queue.take(&node, 1).await.unwrap();
+    let mut back = queue.leave(&node).await.unwrap();
     back.sort_by_key(|held| held.job);
     assert_eq!(back, [held(0), held(1), held(2)]);
-    assert!(queue.leave(&node).await.is_empty());
+    assert!(queue.leave(&node).await.unwrap().is_empty());
 }
 
 pub async fn cancel_removes_waiting_jobs_and_tells_the_node_of_running_ones(queue: &dyn Queue) {
     let node = joined(queue, 5).await;
     queue.push(&node, many(0..3)).await.unwrap();
-    queue.take(&node, 1).await;
+    queue.take(&node, 1).await.unwrap();
     let stale = Held {
         attempt: Attempt(7),
         ..held(2)
     };
-    let removed = queue.cancel(&node, &[held(0), held(1), stale]).await;
+    let removed = queue
+        .cancel(&node, &[held(0), held(1), stale])
+        .await
+        .unwrap();
     assert_eq!(removed, [held(1)]);
-    let message = queue.next_control(&node).await;
-    assert_eq!(message, Some(Control::Cancel(vec![held(0)])));
-    assert_eq!(queue.take(&node, 5).await, many(2..3));
+    let message = queue.next_control(&node).await.unwrap();
+    assert_eq!(message, Control::Cancel(vec![held(0)]));
+    assert_eq!(queue.take(&node, 5).await.unwrap(), many(2..3));
 }
 
 pub async fn control_messages_come_in_order(queue: &dyn Queue) {
@@ -173,16 +182,16 @@ pub async fn control_messages_come_in_order(queue: &dyn Queue) {
     let cancel = Control::Cancel(vec![held(0)]);
     queue.control(&node, cancel.clone()).await.unwrap();
     queue.control(&node, Control::Drain).await.unwrap();
-    assert_eq!(queue.next_control(&node).await, Some(cancel));
-    assert_eq!(queue.next_control(&node).await, Some(Control::Drain));
+    assert_eq!(queue.next_control(&node).await.unwrap(), cancel);
+    assert_eq!(queue.next_control(&node).await.unwrap(), Control::Drain);
 }
 
 pub async fn inboxes_do_not_share_jobs(queue: &dyn Queue) {
     let (one, other) = (joined(queue, 5).await, joined(queue, 5).await);
     queue.push(&one, many(0..1)).await.unwrap();
     queue.push(&other, many(1..2)).await.unwrap();
-    assert_eq!(queue.take(&other, 5).await, many(1..2));
-    assert_eq!(queue.take(&one, 5).await, many(0..1));
+    assert_eq!(queue.take(&other, 5).await.unwrap(), many(1..2));
+    assert_eq!(queue.take(&one, 5).await.unwrap(), many(0..1));
 }
 
 fn text(index: u64, first_token: u32) -> TextEvent {
@@ -191,12 +200,13 @@ fn text(index: u64, first_token: u32) -> TextEvent {
         attempt: Attempt(1),
         choice: 0,
         first_token,
+        tokens: 2,
         text: "ab".into(),
     }
 }
 
 pub async fn watcher_gets_the_text_of_its_job_only(queue: &dyn Queue) {
-    let mut watcher = queue.watch(held(0).job).await;
+    let mut watcher = queue.watch(held(0).job).await.unwrap();
     queue.publish(vec![text(0, 0), text(1, 0)]).await;
     queue.publish(vec![text(0, 2)]).await;
     assert_eq!(watcher.recv().await.unwrap(), text(0, 0));
@@ -205,8 +215,50 @@ pub async fn watcher_gets_the_text_of_its_job_only(queue: &dyn Queue) {
 }
 
 pub async fn text_without_watchers_goes_nowhere(queue: &dyn Queue) {
-    drop(queue.watch(held(0).job).await);
+    drop(queue.watch(held(0).job).await.unwrap());
     queue.publish(vec![text(0, 0)]).await;
-    let late = queue.watch(held(0).job).await;
+    let late = queue.watch(held(0).job).await.unwrap();
     assert!(late.is_empty());
+}
+
+pub async fn work_that_is_there_already_is_passed_over(queue: &dyn Queue) {
+    let node = joined(queue, 3).await;
+    queue.push(&node, many(0..2)).await.unwrap();
+    queue.take(&node, 1).await.unwrap();
+    queue.push(&node, many(0..3)).await.unwrap();
+    assert_eq!(queue.take(&node, 5).await.unwrap(), many(1..3));
+}
+
+pub async fn interactive_work_goes_ahead_of_waiting_batches(queue: &dyn Queue) {
+    let node = joined(queue, 9).await;
+    let urgent = |index| Work {
+        priority: Priority::Interactive,
+        ..work(index)
+    };
+    queue.push(&node, many(0..2)).await.unwrap();
+    queue.push(&node, vec![urgent(5), work(2)]).await.unwrap();
+    queue.push(&node, vec![urgent(6)]).await.unwrap();
+    let taken = queue.take(&node, 9).await.unwrap();
+    let order: Vec<u64> = taken.iter().map(|work| work.job.index.0).collect();
+    assert_eq!(order, [5, 6, 0, 1, 2]);
+}
+
+pub async fn second_join_keeps_what_is_there(queue: &dyn Queue) {
+    let node = joined(queue, 9).await;
+    queue.push(&node, many(0..2)).await.unwrap();
+    queue.join(&node, 9).await.unwrap();
+    assert_eq!(queue.held(&node).await.unwrap().len(), 2);
+}
+
+pub async fn answer_reaches_whoever_asked(queue: &dyn Queue) {
+    queue.answer("early", "bird".into()).await.unwrap();
+    let patience = Duration::from_secs(20);
+    let early = queue.answered("early", patience).await.unwrap();
+    assert_eq!(early.as_deref(), Some("bird"));
+    let (late, ()) = tokio::join!(queue.answered("late", patience), async {
+        queue.answer("late", "worm".into()).await.unwrap();
+    });
+    assert_eq!(late.unwrap().as_deref(), Some("worm"));
+    let none = queue.answered("never", Duration::from_millis(20)).await;
+    assert_eq!(none.unwrap(), None);
 }

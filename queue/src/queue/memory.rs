@@ -4,16 +4,21 @@
 //! at the next start.
 
 use super::{Control, Depth, Held, Queue, QueueError, TextEvent, Work};
+use crate::batch::Priority;
 use crate::ids::{JobRef, NodeInstance};
 use async_trait::async_trait;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
-use tokio::sync::{Notify, broadcast};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, broadcast, oneshot};
 
 /// Pieces of text that a slow watcher may lag behind.
 const WATCH_BUFFER: usize = 256;
 /// Control messages that may wait for a node; a drain and cancels only.
 const MAX_CONTROLS: usize = 1024;
+
+/// How long an answer is kept for whoever asked.
+const EARLY_KEPT: Duration = Duration::from_secs(60);
 
 /// Inboxes, controls and watchers of one process.
 #[derive(Default)]
@@ -26,6 +31,10 @@ pub struct MemoryQueue {
 struct Inner {
     inboxes: HashMap<NodeInstance, Inbox>,
     watchers: HashMap<JobRef, broadcast::Sender<TextEvent>>,
+    /// Those who wait for an answer.
+    answers: HashMap<String, oneshot::Sender<String>>,
+    /// Answers that came before anybody waited.
+    early: Vec<(String, Instant, String)>,
 }
 
 struct Inbox {
@@ -35,15 +44,6 @@ struct Inbox {
     controls: VecDeque<Control>,
     arrived: Arc<Notify>,
     controlled: Arc<Notify>,
-}
-
-impl Work {
-    fn held(&self) -> Held {
-        Held {
-            job: self.job,
-            attempt: self.attempt,
-        }
-    }
 }
 
 impl Inbox {
@@ -98,19 +98,24 @@ impl Queue for MemoryQueue {
         Ok(())
     }
 
-    async fn leave(&self, node: &NodeInstance) -> Vec<Held> {
+    async fn leave(&self, node: &NodeInstance) -> Result<Vec<Held>, QueueError> {
         let Some(inbox) = self.lock().inboxes.remove(node) else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         inbox.arrived.notify_waiters();
         inbox.controlled.notify_waiters();
         self.room.notify_one();
-        inbox.held()
+        Ok(inbox.held())
     }
 
     async fn push(&self, node: &NodeInstance, work: Vec<Work>) -> Result<(), QueueError> {
         let mut inner = self.lock();
         let inbox = inner.inbox(node)?;
+        let there: HashSet<Held> = inbox.held().into_iter().collect();
+        let work: Vec<Work> = work
+            .into_iter()
+            .filter(|work| !there.contains(&work.held()))
+            .collect();
         let depth = inbox.depth();
         let room = inbox.room.saturating_sub(depth.waiting + depth.running);
         if work.len() > room {
@@ -120,23 +125,30 @@ impl Queue for MemoryQueue {
                 given: work.len(),
             });
         }
-        inbox.waiting.extend(work);
+        let (ahead, behind): (Vec<Work>, Vec<Work>) = work
+            .into_iter()
+            .partition(|work| work.priority == Priority::Interactive);
+        let place = (inbox.waiting.iter())
+            .position(|waiting| waiting.priority == Priority::Batch)
+            .unwrap_or(inbox.waiting.len());
+        for (offset, work) in ahead.into_iter().enumerate() {
+            inbox.waiting.insert(place + offset, work);
+        }
+        inbox.waiting.extend(behind);
         inbox.arrived.notify_one();
         Ok(())
     }
 
-    async fn take(&self, node: &NodeInstance, most: usize) -> Vec<Work> {
+    async fn take(&self, node: &NodeInstance, most: usize) -> Result<Vec<Work>, QueueError> {
         loop {
             let arrived = {
                 let mut inner = self.lock();
-                let Ok(inbox) = inner.inbox(node) else {
-                    return Vec::new();
-                };
+                let inbox = inner.inbox(node)?;
                 let count = most.min(inbox.waiting.len());
                 if count > 0 {
                     let taken: Vec<Work> = inbox.waiting.drain(..count).collect();
                     inbox.running.extend(taken.iter().map(Work::held));
-                    return taken;
+                    return Ok(taken);
                 }
                 Arc::clone(&inbox.arrived).notified_owned()
             };
@@ -144,19 +156,20 @@ impl Queue for MemoryQueue {
         }
     }
 
-    async fn done(&self, node: &NodeInstance, jobs: &[Held]) {
+    async fn done(&self, node: &NodeInstance, jobs: &[Held]) -> Result<(), QueueError> {
         if let Ok(inbox) = self.lock().inbox(node) {
             for job in jobs {
                 inbox.running.remove(job);
             }
         }
         self.room.notify_one();
+        Ok(())
     }
 
-    async fn cancel(&self, node: &NodeInstance, jobs: &[Held]) -> Vec<Held> {
+    async fn cancel(&self, node: &NodeInstance, jobs: &[Held]) -> Result<Vec<Held>, QueueError> {
         let mut inner = self.lock();
         let Ok(inbox) = inner.inbox(node) else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         let wanted: HashSet<Held> = jobs.iter().copied().collect();
         let mut removed = Vec::new();
@@ -174,7 +187,7 @@ impl Queue for MemoryQueue {
         }
         drop(inner);
         self.room.notify_one();
-        removed
+        Ok(removed)
     }
 
     async fn control(&self, node: &NodeInstance, message: Control) -> Result<(), QueueError> {
@@ -192,13 +205,13 @@ impl Queue for MemoryQueue {
         Ok(())
     }
 
-    async fn next_control(&self, node: &NodeInstance) -> Option<Control> {
+    async fn next_control(&self, node: &NodeInstance) -> Result<Control, QueueError> {
         loop {
             let controlled = {
                 let mut inner = self.lock();
-                let inbox = inner.inbox(node).ok()?;
+                let inbox = inner.inbox(node)?;
                 if let Some(message) = inbox.controls.pop_front() {
-                    return Some(message);
+                    return Ok(message);
                 }
                 Arc::clone(&inbox.controlled).notified_owned()
             };
@@ -236,16 +249,47 @@ impl Queue for MemoryQueue {
         }
     }
 
-    async fn watch(&self, job: JobRef) -> broadcast::Receiver<TextEvent> {
+    async fn watch(&self, job: JobRef) -> Result<broadcast::Receiver<TextEvent>, QueueError> {
         let mut inner = self.lock();
         inner
             .watchers
             .retain(|_, watchers| watchers.receiver_count() > 0);
-        inner
+        let watchers = inner
             .watchers
             .entry(job)
-            .or_insert_with(|| broadcast::channel(WATCH_BUFFER).0)
-            .subscribe()
+            .or_insert_with(|| broadcast::channel(WATCH_BUFFER).0);
+        Ok(watchers.subscribe())
+    }
+
+    async fn answer(&self, ask: &str, body: String) -> Result<(), QueueError> {
+        let mut inner = self.lock();
+        let waiting = inner.answers.remove(ask);
+        match waiting {
+            // Whoever asked may have gone meanwhile.
+            Some(waiting) => drop(waiting.send(body)),
+            None => {
+                inner
+                    .early
+                    .retain(|(_, since, _)| since.elapsed() < EARLY_KEPT);
+                inner.early.push((ask.to_owned(), Instant::now(), body));
+            }
+        }
+        Ok(())
+    }
+
+    async fn answered(&self, ask: &str, patience: Duration) -> Result<Option<String>, QueueError> {
+        let receiver = {
+            let mut inner = self.lock();
+            if let Some(at) = inner.early.iter().position(|(name, _, _)| name == ask) {
+                return Ok(Some(inner.early.swap_remove(at).2));
+            }
+            let (sender, receiver) = oneshot::channel();
+            inner.answers.insert(ask.to_owned(), sender);
+            receiver
+        };
+        let answer = tokio::time::timeout(patience, receiver).await;
+        self.lock().answers.remove(ask);
+        Ok(answer.ok().and_then(Result::ok))
     }
 }
 

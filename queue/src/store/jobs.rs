@@ -1,12 +1,14 @@
 //! What goes into a store and comes out of it, job by job.
 
-use crate::batch::{Batch, BatchModel, BatchSpec};
+use crate::batch::{Batch, BatchModel, BatchSpec, Priority};
 use crate::ids::{
     Attempt, BatchId, BatchNo, ContentHash, JobIndex, JobKey, JobRef, ModelNo, NodeInstance,
 };
 use crate::jsonl::Shape;
+use crate::queue::Held;
 use crate::record::{JobError, JobStats, ResultRecord};
 use crate::state::JobState;
+use std::time::Duration;
 
 /// A batch to be made.
 #[derive(Clone, Debug)]
@@ -19,10 +21,27 @@ pub struct NewBatch {
     pub name: Option<String>,
     /// At most one batch of an owner holds a key. `None`: equal batches may exist.
     pub idempotency_key: Option<String>,
+    /// Whose jobs go first.
+    pub priority: Priority,
+    /// The name of the only node that may run it.
+    pub pinned_node: Option<String>,
+    /// Who is told when it is done: a URL.
+    pub on_done: Option<String>,
     /// What it is made with.
     pub spec: BatchSpec,
     /// Its models, numbered from 0.
     pub models: Vec<BatchModel>,
+}
+
+/// A batch that nobody sees: a load or a purge under way, or what a dead process left of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HiddenBatch {
+    /// Its id.
+    pub id: BatchId,
+    /// Its number.
+    pub no: BatchNo,
+    /// Since it was last written to, by the store's clock.
+    pub idle: Duration,
 }
 
 /// A job to be added to a hidden batch.
@@ -127,6 +146,35 @@ pub struct JobSummary {
     pub model: ModelNo,
     /// Its queued jobs, counted up to [`MAX_COUNTED`].
     pub queued: u64,
+    /// Its jobs that nodes hold, counted up to [`MAX_COUNTED`].
+    pub placed: u64,
+}
+
+/// Which placed jobs are wanted.
+#[derive(Clone, Debug)]
+pub enum PlacedQuery {
+    /// Those that a node holds.
+    Node(NodeInstance),
+    /// Those of a batch.
+    Batch(BatchNo),
+}
+
+/// A job that a node holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedJob {
+    /// The job and its attempt.
+    pub held: Held,
+    /// The node.
+    pub node: NodeInstance,
+}
+
+/// A batch whose end somebody wants to hear of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Untold {
+    /// The batch, terminal, with its URL.
+    pub batch: Batch,
+    /// How often it was tried.
+    pub tries: u64,
 }
 
 /// A job for a node.
@@ -222,6 +270,8 @@ pub struct StoredJob {
     pub state: JobState,
     /// The last attempt.
     pub attempt: Attempt,
+    /// The node that holds it, while it is placed.
+    pub node: Option<NodeInstance>,
     /// Its result, once it is terminal.
     pub result: Option<StoredResult>,
 }

@@ -13,15 +13,17 @@ mod sqlite;
 
 pub use error::StoreError;
 pub use jobs::{
-    Finish, FinishOutcome, Finished, JobSummary, MAX_COUNTED, NewBatch, NewJob, Place,
-    PlaceOutcome, QueuedJob, QueuedQuery, Refusal, Release, ReleaseCause, ResultsPage, Sealed,
-    StoredJob, StoredResult,
+    Finish, FinishOutcome, Finished, HiddenBatch, JobSummary, MAX_COUNTED, NewBatch, NewJob, Place,
+    PlaceOutcome, PlacedJob, PlacedQuery, QueuedJob, QueuedQuery, Refusal, Release, ReleaseCause,
+    ResultsPage, Sealed, StoredJob, StoredResult, Untold,
 };
 pub use sqlite::SqliteStore;
 
 use crate::batch::{Batch, BatchModel};
 use crate::ids::{BatchId, BatchNo, JobIndex, JobRef, NodeInstance};
+use crate::node::{NodeReport, Renewal, StoredNode};
 use async_trait::async_trait;
+use std::time::Duration;
 
 /// Jobs that one call may carry: bounds a transaction's length and an answer's memory.
 pub const MAX_JOBS_A_CALL: usize = 10_000;
@@ -44,7 +46,7 @@ pub trait Store: Send + Sync {
     async fn batch_delete(&self, batch: BatchNo) -> Result<bool, StoreError>;
 
     /// The hidden batches, oldest first: loads under way and orphans of dead processes.
-    async fn batch_hidden(&self) -> Result<Vec<(BatchId, BatchNo)>, StoreError>;
+    async fn batch_hidden(&self) -> Result<Vec<HiddenBatch>, StoreError>;
 
     /// A batch that was shown.
     async fn batch_get(&self, id: &BatchId) -> Result<Option<Batch>, StoreError>;
@@ -63,6 +65,20 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Batch>, StoreError>;
 
+    /// The batches that have jobs to place or to end: in progress or cancelling, by priority, then
+    /// from the oldest to the newest. Paused ones are among them.
+    async fn batch_open(&self) -> Result<Vec<Batch>, StoreError>;
+
+    /// The terminal batches whose end was not told yet and is due to be told now.
+    async fn batch_untold(&self, limit: usize) -> Result<Vec<Untold>, StoreError>;
+
+    /// Notes a try to tell of a batch's end. `again_in` `None`: it is over, told or given up.
+    async fn batch_told(
+        &self,
+        batch: BatchNo,
+        again_in: Option<Duration>,
+    ) -> Result<(), StoreError>;
+
     /// Sets or clears the reason why a batch does not go on.
     async fn batch_pause(&self, batch: BatchNo, reason: Option<&str>) -> Result<(), StoreError>;
 
@@ -76,8 +92,8 @@ pub trait Store: Send + Sync {
     /// Queued jobs in input order, of batches that are in progress and not paused.
     async fn job_queued(&self, query: QueuedQuery) -> Result<Vec<QueuedJob>, StoreError>;
 
-    /// How many jobs of each model of a batch wait, counted up to [`MAX_COUNTED`]; models without
-    /// waiting jobs are left out.
+    /// How many jobs of each model of a batch wait and how many are placed, counted up to
+    /// [`MAX_COUNTED`]; models with neither are left out.
     async fn job_waiting(&self, batch: BatchNo) -> Result<Vec<JobSummary>, StoreError>;
 
     /// Places queued jobs, each under a new attempt, and pins numerics where the model has none.
@@ -96,6 +112,17 @@ pub trait Store: Send + Sync {
     /// the batch's lock and so knows that no other node has its jobs.
     async fn release_batch(&self, batch: BatchNo, keep: &[NodeInstance])
     -> Result<u64, StoreError>;
+
+    /// Placed jobs with their nodes, in order of batch and index, at most [`MAX_JOBS_A_CALL`].
+    async fn job_placed(&self, query: &PlacedQuery) -> Result<Vec<PlacedJob>, StoreError>;
+
+    /// Ends attempts of a node that has left or whose lease is over, at most
+    /// [`MAX_JOBS_A_CALL`]. Returns how many; 0: it has none left.
+    async fn release_node(
+        &self,
+        node: &NodeInstance,
+        cause: ReleaseCause,
+    ) -> Result<u64, StoreError>;
 
     /// Queues failed jobs again: all, or those that failed by circumstance. Bad lines stay. The
     /// new result replaces the old error. Returns how many.
@@ -127,4 +154,42 @@ pub trait Store: Send + Sync {
 
     /// Counts a batch's jobs by state from its rows, to hold against its counters.
     async fn recount(&self, batch: BatchNo) -> Result<[u64; 5], StoreError>;
+
+    /// Gives a node a lease from now on.
+    async fn node_join(
+        &self,
+        node: &NodeInstance,
+        report: &NodeReport,
+        lease: Duration,
+    ) -> Result<(), StoreError>;
+
+    /// Renews a lease from now on, unless it was judged to be over.
+    async fn node_renew(
+        &self,
+        node: &NodeInstance,
+        report: &NodeReport,
+        lease: Duration,
+    ) -> Result<Renewal, StoreError>;
+
+    /// Ends a node's lease and forgets the node. Its placed jobs are the caller's to release.
+    async fn node_leave(&self, node: &NodeInstance) -> Result<(), StoreError>;
+
+    /// All nodes, lost ones included, by name.
+    async fn node_list(&self) -> Result<Vec<StoredNode>, StoreError>;
+
+    /// Judges leases: those that are over by the store's clock are over for good from now on.
+    /// Returns all lost nodes that have placed jobs or were judged just now. Nodes that were lost
+    /// for longer than `keep` and have no jobs are forgotten.
+    async fn node_judge(&self, keep: Duration) -> Result<Vec<NodeInstance>, StoreError>;
+
+    /// Wishes that nodes of a name drain, or that they do not any more; it holds for later
+    /// processes of the name too.
+    async fn node_drain(&self, name: &str, drain: bool) -> Result<(), StoreError>;
+
+    /// Takes or renews the lead for a while. `None`: somebody else has it. Else its term, which
+    /// grows with each change of the leader.
+    async fn lead(&self, holder: &str, lease: Duration) -> Result<Option<u64>, StoreError>;
+
+    /// Gives the lead back.
+    async fn lead_end(&self, holder: &str) -> Result<(), StoreError>;
 }

@@ -36,13 +36,6 @@ pub struct Desk {
     ended: u64,
 }
 
-fn held(work: &Work) -> Held {
-    Held {
-        job: work.job,
-        attempt: work.attempt,
-    }
-}
-
 impl Desk {
     /// An empty desk.
     pub fn new(options: &NodeOptions, running_jobs: Box<dyn RunningJobs>) -> Desk {
@@ -84,14 +77,14 @@ impl Desk {
             let id = self.next_id;
             self.next_id += 1;
             let job = RunningJob {
-                held: held(&work),
+                held: work.held(),
                 alone: work.alone,
             };
             self.running_jobs.begin(work.job);
             self.running.insert(id, job);
             let submitted = engine.submit(EngineJob {
                 id,
-                request: work.request,
+                request: work.request.expect("small work carries its request"),
                 job_key: work.key,
                 batch_seed: work.seed,
                 template_date: work.template_date,
@@ -116,6 +109,7 @@ impl Desk {
                     id,
                     choice,
                     first_token,
+                    tokens,
                     text,
                     ..
                 } => {
@@ -125,6 +119,7 @@ impl Desk {
                             attempt: job.held.attempt,
                             choice,
                             first_token,
+                            tokens,
                             text,
                         });
                     }
@@ -164,7 +159,7 @@ impl Desk {
             if let Some(place) = self
                 .pending
                 .iter()
-                .position(|work| held(work) == *cancelled)
+                .position(|work| work.held() == *cancelled)
             {
                 self.pending.remove(place);
                 let error = JobError::new("cancelled", "The job was cancelled before it began.");
@@ -185,7 +180,7 @@ impl Desk {
             .pending
             .iter()
             .filter(|work| !wanted(work))
-            .map(held)
+            .map(Work::held)
             .collect();
         self.pending.retain(wanted);
         self.room.add_permits(unwanted.len());

@@ -28,11 +28,10 @@ impl Intake {
                 if let Ok(others) = Arc::clone(&room).try_acquire_many_owned(more) {
                     permits.merge(others);
                 }
-                let work = queue.take(&node, permits.num_permits()).await;
-                if work.is_empty() {
+                let Ok(work) = queue.take(&node, permits.num_permits()).await else {
                     // The inbox is gone.
                     break;
-                }
+                };
                 if let Some(taken) = permits.split(work.len()) {
                     taken.forget();
                 }

@@ -82,6 +82,9 @@ async fn bench(jobs: usize, load: LoadModel) -> Bench {
         owner: "tester".into(),
         name: None,
         key: None,
+        priority: rbee_queue::Priority::Batch,
+        pinned_node: None,
+        on_done: None,
         spec: BatchSpec::new(LineOptions::new("m")),
         models: vec![BatchModel {
             no: ModelNo(0),
@@ -160,12 +163,13 @@ impl Bench {
                 attempt,
                 request: rbee_queue::jsonl::parse_line(queued.line.as_bytes(), options)
                     .request
-                    .unwrap(),
+                    .ok(),
                 key: queued.key,
                 seed: 0,
                 template_date: "2024-07-26".into(),
                 model: MODEL,
                 alone: queued.alone,
+                priority: rbee_queue::Priority::Batch,
             };
             change(&mut work);
             work
@@ -359,7 +363,8 @@ async fn cancelled_jobs_end_with_their_error_whether_begun_or_not() {
         .batches
         .queue()
         .cancel(bench.node.instance(), &held)
-        .await;
+        .await
+        .unwrap();
     bench
         .batches
         .release(bench.node.instance(), &left, ReleaseCause::Returned)

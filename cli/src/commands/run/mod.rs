@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use rbee_queue::batches::Submission;
 use rbee_queue::jsonl::{ReadError, Rendering, Survey, survey};
-use rbee_queue::{Batch, BatchSpec, RunKey};
+use rbee_queue::{Batch, BatchSpec, Priority, RunKey};
 
 use crate::args::Global;
 use crate::batches_home::{BatchesHome, OWNER};
@@ -188,6 +188,9 @@ impl Run<'_> {
             owner: OWNER.to_owned(),
             name: Some(self.input.name()),
             key: Some(key.to_key()),
+            priority: Priority::Batch,
+            pinned_node: None,
+            on_done: None,
             spec: self.spec.clone(),
             models: models.list.clone(),
             digest: Some(survey.digest),

@@ -6,11 +6,12 @@
 
 pub mod finishing;
 pub mod loading;
+pub mod nodes;
 pub mod placing;
 pub mod reading;
 
 use super::*;
-use crate::batch::{Batch, BatchModel, BatchSpec};
+use crate::batch::{Batch, BatchModel, BatchSpec, Priority};
 use crate::ids::{Attempt, ContentHash, JobIndex, JobRef, ModelNo, ModelSha, NodeInstance};
 use crate::jsonl::{LineOptions, Shape};
 use crate::record::{Choice, Completed, FinishReason, JobError, JobStats, ResultRecord, Usage};
@@ -59,6 +60,13 @@ macro_rules! store_contract {
             reading: results_are_followed_in_the_order_they_came,
             reading: text_with_nul_quotes_and_emoji_reads_back,
             reading: jobs_are_found_by_name,
+            nodes: node_is_listed_with_its_last_report,
+            nodes: lease_that_ended_is_judged_once_and_for_good,
+            nodes: drain_is_a_wish_about_a_name,
+            nodes: lead_is_held_by_one_and_passes_on,
+            nodes: placed_jobs_are_found_by_node_and_by_batch,
+            nodes: open_batches_come_by_priority_and_age,
+            nodes: end_of_a_batch_is_told_until_it_is_heard,
         );
     };
     ($open:path; $($group:ident: $name:ident,)*) => {
@@ -91,6 +99,9 @@ pub fn new_batch(key: Option<&str>) -> NewBatch {
         owner: OWNER.into(),
         name: Some("nightly".into()),
         idempotency_key: key.map(str::to_owned),
+        priority: Priority::Batch,
+        pinned_node: None,
+        on_done: None,
         spec: BatchSpec::new(LineOptions::new("model-0")),
         models: vec![model(0), model(1)],
     }

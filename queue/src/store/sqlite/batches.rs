@@ -1,5 +1,6 @@
 //! Batches: reading, listing, pausing, cancelling, deleting.
 
+use super::super::jobs::HiddenBatch;
 use super::rows::{self, BATCH_COLUMNS, get};
 use super::{SqliteStore, StoreError, Tx, now_us};
 use crate::batch::{Batch, BatchModel};
@@ -8,6 +9,7 @@ use crate::record::ResultRecord;
 use crate::state::{BatchEvent, BatchStatus, JobState, batch_after};
 use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteRow;
+use std::time::Duration;
 
 /// Rows that one transaction of a large change touches.
 const ROWS_A_CHUNK: i64 = 5_000;
@@ -63,7 +65,10 @@ impl SqliteStore {
         Ok(batches)
     }
 
-    async fn with_models(&self, row: Option<SqliteRow>) -> Result<Option<Batch>, StoreError> {
+    pub(super) async fn with_models(
+        &self,
+        row: Option<SqliteRow>,
+    ) -> Result<Option<Batch>, StoreError> {
         let Some(row) = row else {
             return Ok(None);
         };
@@ -79,20 +84,26 @@ impl SqliteStore {
         rows::batch(&row, models).map(Some)
     }
 
-    pub(super) async fn hidden(&self) -> Result<Vec<(BatchId, BatchNo)>, StoreError> {
-        let found =
-            sqlx::query("SELECT id, batch_no FROM batches WHERE visible = 0 ORDER BY batch_no")
-                .fetch_all(&self.readers)
-                .await
-                .map_err(|error| self.error(error))?;
+    pub(super) async fn hidden(&self) -> Result<Vec<HiddenBatch>, StoreError> {
+        let found = sqlx::query(
+            "SELECT id, batch_no, touched_at_us FROM batches WHERE visible = 0 ORDER BY batch_no",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .map_err(|error| self.error(error))?;
+        let now = now_us();
         found
             .iter()
             .map(|row| {
                 let id: &str = get(row, "id")?;
-                let id = id
-                    .parse()
-                    .map_err(|error| StoreError::damaged(format!("{error}")))?;
-                Ok((id, BatchNo(get(row, "batch_no")?)))
+                let idle_us = now - get::<i64>(row, "touched_at_us")?;
+                Ok(HiddenBatch {
+                    id: id
+                        .parse()
+                        .map_err(|error| StoreError::damaged(format!("{error}")))?,
+                    no: BatchNo(get(row, "batch_no")?),
+                    idle: Duration::from_micros(u64::try_from(idle_us).unwrap_or(0)),
+                })
             })
             .collect()
     }
@@ -189,7 +200,9 @@ impl SqliteStore {
         let finished_at = status.is_terminal().then(now_us);
         sqlx::query(
             "UPDATE batches SET status = $2, finished_at_us = $3, \
-             idempotency_key = CASE WHEN $4 THEN NULL ELSE idempotency_key END \
+             idempotency_key = CASE WHEN $4 THEN NULL ELSE idempotency_key END, \
+             tell_tries = 0, \
+             tell_at_us = CASE WHEN on_done IS NULL THEN NULL ELSE $3 END \
              WHERE batch_no = $1",
         )
         .bind(batch.0)

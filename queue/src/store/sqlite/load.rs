@@ -25,7 +25,8 @@ impl SqliteStore {
         let mut tx = self.begin().await?;
         let no: i64 = sqlx::query_scalar(
             "INSERT INTO batches (id, owner, name, wanted_key, status, spec, any_numerics, \
-             created_at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING batch_no",
+             created_at_us, touched_at_us, priority, pinned_node, on_done) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11) RETURNING batch_no",
         )
         .bind(id.as_str())
         .bind(new.owner)
@@ -35,6 +36,9 @@ impl SqliteStore {
         .bind(spec)
         .bind(i64::from(new.spec.any_numerics))
         .bind(now_us())
+        .bind(new.priority.as_str())
+        .bind(new.pinned_node)
+        .bind(new.on_done)
         .fetch_one(&mut *tx)
         .await
         .map_err(|error| self.error(error))?;
@@ -51,13 +55,14 @@ impl SqliteStore {
         let bad = jobs.iter().filter(|job| job.verdict.is_err()).count();
         let updated = sqlx::query(
             "UPDATE batches SET total = total + $2, failed = failed + $3, \
-             last_finish_no = last_finish_no + $3, shape = COALESCE(shape, $4) \
-             WHERE batch_no = $1 AND visible = 0",
+             last_finish_no = last_finish_no + $3, shape = COALESCE(shape, $4), \
+             touched_at_us = $5 WHERE batch_no = $1 AND visible = 0",
         )
         .bind(batch.0)
         .bind(jobs.len() as i64)
         .bind(bad as i64)
         .bind(shape.map(rows::shape_word))
+        .bind(now_us())
         .execute(&mut *tx)
         .await
         .map_err(|error| self.error(error))?;

@@ -6,6 +6,7 @@
 mod batches;
 mod finish;
 mod load;
+mod nodes;
 mod place;
 mod read;
 mod release;
@@ -16,6 +17,7 @@ use super::jobs::*;
 use super::{MAX_JOBS_A_CALL, Store, StoreError, network_fs};
 use crate::batch::{Batch, BatchModel};
 use crate::ids::{BatchId, BatchNo, JobIndex, JobRef, NodeInstance};
+use crate::node::{NodeReport, Renewal, StoredNode};
 use async_trait::async_trait;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -212,7 +214,7 @@ impl Store for SqliteStore {
         self.delete(batch).await
     }
 
-    async fn batch_hidden(&self) -> Result<Vec<(BatchId, BatchNo)>, StoreError> {
+    async fn batch_hidden(&self) -> Result<Vec<HiddenBatch>, StoreError> {
         self.hidden().await
     }
 
@@ -235,6 +237,22 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<Batch>, StoreError> {
         self.list(owner, after, limit).await
+    }
+
+    async fn batch_open(&self) -> Result<Vec<Batch>, StoreError> {
+        self.open_batches().await
+    }
+
+    async fn batch_untold(&self, limit: usize) -> Result<Vec<Untold>, StoreError> {
+        self.untold(limit).await
+    }
+
+    async fn batch_told(
+        &self,
+        batch: BatchNo,
+        again_in: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        self.told(batch, again_in).await
     }
 
     async fn batch_pause(&self, batch: BatchNo, reason: Option<&str>) -> Result<(), StoreError> {
@@ -280,6 +298,18 @@ impl Store for SqliteStore {
         self.release_all(batch, keep).await
     }
 
+    async fn job_placed(&self, query: &PlacedQuery) -> Result<Vec<PlacedJob>, StoreError> {
+        self.placed(query).await
+    }
+
+    async fn release_node(
+        &self,
+        node: &NodeInstance,
+        cause: ReleaseCause,
+    ) -> Result<u64, StoreError> {
+        self.release_of_node(node, cause).await
+    }
+
     async fn retry_failed(
         &self,
         batch: BatchNo,
@@ -313,6 +343,48 @@ impl Store for SqliteStore {
 
     async fn recount(&self, batch: BatchNo) -> Result<[u64; 5], StoreError> {
         self.count_rows(batch).await
+    }
+
+    async fn node_join(
+        &self,
+        node: &NodeInstance,
+        report: &NodeReport,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        self.join_node(node, report, lease).await
+    }
+
+    async fn node_renew(
+        &self,
+        node: &NodeInstance,
+        report: &NodeReport,
+        lease: Duration,
+    ) -> Result<Renewal, StoreError> {
+        self.renew_node(node, report, lease).await
+    }
+
+    async fn node_leave(&self, node: &NodeInstance) -> Result<(), StoreError> {
+        self.forget_node(node).await
+    }
+
+    async fn node_list(&self) -> Result<Vec<StoredNode>, StoreError> {
+        self.nodes().await
+    }
+
+    async fn node_judge(&self, keep: Duration) -> Result<Vec<NodeInstance>, StoreError> {
+        self.judge_nodes(keep).await
+    }
+
+    async fn node_drain(&self, name: &str, drain: bool) -> Result<(), StoreError> {
+        self.wish_drain(name, drain).await
+    }
+
+    async fn lead(&self, holder: &str, lease: Duration) -> Result<Option<u64>, StoreError> {
+        self.take_lead(holder, lease).await
+    }
+
+    async fn lead_end(&self, holder: &str) -> Result<(), StoreError> {
+        self.give_lead(holder).await
     }
 }
 

@@ -61,10 +61,12 @@ impl SqliteStore {
     }
 
     pub(super) async fn waiting(&self, batch: BatchNo) -> Result<Vec<JobSummary>, StoreError> {
-        let found: Vec<(i64, i64)> = sqlx::query_as(
+        let found: Vec<(i64, i64, i64)> = sqlx::query_as(
             "SELECT m.model_no, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
                WHERE j.batch_no = m.batch_no AND j.model_no = m.model_no AND j.state = 0 \
-               LIMIT $2)) AS queued \
+               LIMIT $2)) AS queued, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
+               WHERE j.batch_no = m.batch_no AND j.state = 1 AND j.model_no = m.model_no \
+               LIMIT $2)) AS placed \
              FROM batch_models m WHERE m.batch_no = $1 ORDER BY m.model_no",
         )
         .bind(batch.0)
@@ -74,11 +76,12 @@ impl SqliteStore {
         .map_err(|error| self.error(error))?;
         found
             .into_iter()
-            .filter(|(_, queued)| *queued > 0)
-            .map(|(model, queued)| {
+            .filter(|(_, queued, placed)| queued + placed > 0)
+            .map(|(model, queued, placed)| {
                 Ok(JobSummary {
                     model: rows::model_no(model)?,
                     queued: queued as u64,
+                    placed: placed as u64,
                 })
             })
             .collect()

@@ -4,7 +4,7 @@
 
 use super::super::jobs::{StoredJob, StoredResult};
 use super::StoreError;
-use crate::batch::{Batch, BatchModel, BatchSpec, Counts};
+use crate::batch::{Batch, BatchModel, BatchSpec, Counts, Priority};
 use crate::ids::{Attempt, BatchNo, ContentHash, JobIndex, JobKey, ModelNo, ModelSha};
 use crate::jsonl::Shape;
 use crate::record::ResultRecord;
@@ -13,13 +13,14 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 /// The columns of [`batch`].
-pub const BATCH_COLUMNS: &str = "batch_no, id, owner, name, status, paused_reason, spec, shape, \
+pub const BATCH_COLUMNS: &str = "batch_no, id, owner, name, priority, pinned_node, on_done, \
+     status, paused_reason, spec, shape, \
      total, succeeded, failed, last_finish_no, input_tokens, output_tokens, created_at_us, \
      finished_at_us";
 
 /// The columns of [`stored_job`], of `jobs j`, `payloads p` and `results r`.
 pub const JOB_COLUMNS: &str = "j.idx, j.line_no, p.line, j.content, j.occurrence, j.model_no, \
-     j.state, j.attempt, r.record, r.stats, r.finished_at_us";
+     j.state, j.attempt, j.node, r.record, r.stats, r.finished_at_us";
 
 /// The joins of [`JOB_COLUMNS`].
 pub const JOB_TABLES: &str = "jobs j \
@@ -54,6 +55,12 @@ pub fn status(row: &SqliteRow) -> Result<BatchStatus, StoreError> {
         .ok_or_else(|| StoreError::damaged(format!("a batch is in the unknown state {word:?}")))
 }
 
+fn priority(row: &SqliteRow) -> Result<Priority, StoreError> {
+    let word: &str = get(row, "priority")?;
+    Priority::from_word(word)
+        .ok_or_else(|| StoreError::damaged(format!("a batch has the unknown priority {word:?}")))
+}
+
 pub fn job_state(row: &SqliteRow) -> Result<JobState, StoreError> {
     let number: i64 = get(row, "state")?;
     JobState::from_number(number)
@@ -79,6 +86,9 @@ pub fn batch(row: &SqliteRow, models: Vec<BatchModel>) -> Result<Batch, StoreErr
         no: BatchNo(get(row, "batch_no")?),
         owner: get(row, "owner")?,
         name: get(row, "name")?,
+        priority: priority(row)?,
+        pinned_node: get(row, "pinned_node")?,
+        on_done: get(row, "on_done")?,
         spec,
         shape: match get::<Option<&str>>(row, "shape")? {
             Some("openai") => Shape::OpenAi,
@@ -136,6 +146,10 @@ pub fn stored_job(row: &SqliteRow) -> Result<StoredJob, StoreError> {
         model: model.map(model_no).transpose()?,
         state,
         attempt: Attempt(count(row, "attempt")?),
+        node: get::<Option<&str>>(row, "node")?
+            .map(|node| node.parse())
+            .transpose()
+            .map_err(|error| StoreError::damaged(format!("{error}")))?,
         result: match state.is_terminal() {
             true => Some(stored_result(row)?),
             false => None,

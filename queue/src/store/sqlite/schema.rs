@@ -6,10 +6,16 @@
 use sqlx::{AssertSqlSafe, SqlitePool};
 
 /// Every migration: its number and its SQL.
-const MIGRATIONS: [(i64, &str); 1] = [(
-    1,
-    include_str!("../../../../migrations/sqlite/0001_batches.sql"),
-)];
+const MIGRATIONS: [(i64, &str); 2] = [
+    (
+        1,
+        include_str!("../../../../migrations/sqlite/0001_batches.sql"),
+    ),
+    (
+        2,
+        include_str!("../../../../migrations/sqlite/0002_nodes.sql"),
+    ),
+];
 
 /// The newest schema that this program knows.
 pub const KNOWN_SCHEMA: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
