@@ -5,13 +5,14 @@
 use anyhow::{Result, ensure};
 
 use crate::cargo::{cargo, release_dir, run};
-use crate::{house, models};
+use crate::{house, models, services};
 
 /// The filter that also asks for full size: the fault tests run small otherwise.
 const FAULTS: &str = "faults";
 
-/// Fetch the models, build the binary, run the tests whose name contains `filter`.
+/// Fetch the models, install the servers, build the binary, run the tests whose name contains `filter`.
 pub fn test(filter: Option<&str>) -> Result<()> {
+    services::ensure_all()?;
     let models = models::fetch_all()?;
     run(&mut cargo(&[
         "build",

@@ -8,6 +8,7 @@ mod cargo;
 mod check;
 mod house;
 mod models;
+mod services;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,75 @@
+//! The servers that tests start: Redis and Postgres. What is missing is installed where that is allowed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::cargo::run;
+use crate::say;
+
+/// Programs that tests start, with Debian's package of each.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("redis-server", "redis-server"),
+    ("postgres", "postgresql"),
+    ("initdb", "postgresql"),
+    ("psql", "postgresql-client"),
+];
+
+/// Sees to it that every server program is there.
+///
+/// # Errors
+/// When one is missing and cannot be installed: the error names the command that would do it.
+pub fn ensure_all() -> Result<()> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    let command = format!("apt-get install -y {}", packages.join(" "));
+    let root = Command::new("id").arg("-u").output()?.stdout == b"0\n";
+    if !root || find("apt-get").is_none() {
+        let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
+        bail!(
+            "the tests need {}: install it with `{command}` as root, or with this system's package manager, and put it on PATH",
+            names.join(", ")
+        );
+    }
+    say(&format!(
+        "the tests need servers that are not installed: {command}"
+    ))?;
+    run(Command::new("apt-get").arg("update"))?;
+    let mut install = Command::new("apt-get");
+    install
+        .args(["install", "-y", "--no-install-recommends"])
+        .args(&packages)
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    run(&mut install)?;
+    ensure!(
+        self::missing().is_empty(),
+        "`{command}` ended well, and the programs are still not there"
+    );
+    Ok(())
+}
+
+fn missing() -> Vec<(&'static str, &'static str)> {
+    let absent = |(name, _): &(&'static str, &'static str)| find(name).is_none();
+    PROGRAMS.into_iter().filter(absent).collect()
+}
+
+/// On PATH, or where Debian keeps the programs of each Postgres version.
+fn find(name: &str) -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql");
+    let debian = versions
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|version| version.path().join("bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    debian
+        .chain(std::env::split_paths(&path))
+        .map(|folder| folder.join(name))
+        .find(|file: &PathBuf| Path::is_file(file))
+}
