@@ -11,12 +11,21 @@ use clap::{Args, Subcommand};
 use serde_json::Value as Json;
 
 use crate::cargo::{cargo, release_dir, root, run as run_command};
-use crate::{models, say};
+use crate::{models, say, services};
 
 #[derive(Subcommand)]
 pub enum Subject {
     /// One stream against candle's own model, many streams against one, memory against the plan
     Engine(EngineBench),
+    /// Submit, run and export through coordinator, Redis, Postgres and a node, beside a bare COPY
+    Cluster(ClusterBench),
+}
+
+#[derive(Args)]
+pub struct ClusterBench {
+    /// Jobs of the batch, each about 200 bytes
+    #[arg(long, default_value_t = 1_000_000)]
+    jobs: usize,
 }
 
 #[derive(Args)]
@@ -43,7 +52,85 @@ pub struct EngineBench {
 pub fn run(subject: Subject) -> Result<()> {
     match subject {
         Subject::Engine(bench) => engine(&bench),
+        Subject::Cluster(bench) => cluster(&bench),
     }
+}
+
+fn cluster(bench: &ClusterBench) -> Result<()> {
+    services::ensure_all()?;
+    let models = models::fetch_all()?;
+    build_all()?;
+    let program = release_dir().join("examples").join("cluster_speed");
+    let mut measuring = Command::new(&program);
+    measuring
+        .arg(bench.jobs.to_string())
+        .env("RBEE_TEST_MODELS", models)
+        .env("RBEE_BIN", release_dir().join("rbee"));
+    let found = figures_of(&mut measuring)?;
+    let number = |name: &str| {
+        found
+            .pointer(name)
+            .and_then(Json::as_f64)
+            .with_context(|| format!("it measured no {name}"))
+    };
+    let (submit, bare) = (number("/submit_s")?, number("/bare_copy_s")?);
+    let (run, through) = (number("/real/run_s")?, number("/real/cluster_s")?);
+    println!("### Cluster, {}\n", dated()?);
+    println!(
+        "{}; {} jobs of about 200 bytes, stub engine; Redis and Postgres on loopback\n",
+        processor(),
+        bench.jobs
+    );
+    println!("| | figure | limit |\n|---|---|---|");
+    println!(
+        "| submit / bare COPY of the same rows | {submit:.1} s / {bare:.1} s = {:.2} | 2 |",
+        submit / bare
+    );
+    println!(
+        "| end to end, jobs/s | {:.0} | 5,000 |",
+        number("/jobs_per_s")?
+    );
+    println!(
+        "| export, lines/s | {:.0} | 100,000 |",
+        number("/export_lines_per_s")?
+    );
+    println!(
+        "| coordinator's peak memory, MB | {:.0} | 256 |",
+        number("/coordinator_peak_bytes")? / 1e6
+    );
+    println!(
+        "| submit to first token, ms | {:.0} | 100 |",
+        number("/first_token_ms")?
+    );
+    println!(
+        "| real model: cluster / `rbee run` | {through:.2} s / {run:.2} s = {:.3} | 1.03 |",
+        through / run
+    );
+    Ok(())
+}
+
+fn build_all() -> Result<()> {
+    run_command(&mut cargo(&[
+        "build",
+        "--release",
+        "--workspace",
+        "--all-targets",
+    ]))
+}
+
+/// Runs a measuring program and reads the JSON that it prints.
+fn figures_of(command: &mut Command) -> Result<Json> {
+    let output = command
+        .output()
+        .with_context(|| format!("could not start {command:?}"))?;
+    if !output.status.success() {
+        bail!(
+            "{command:?} ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    serde_json::from_slice(&output.stdout).context("the measuring program printed no JSON")
 }
 
 /// What one process measured.
@@ -60,12 +147,7 @@ fn engine(bench: &EngineBench) -> Result<()> {
         Some(model) => std::path::absolute(model)?,
         None => models::fetch_all()?.join("smollm2-135m.gguf"),
     };
-    run_command(&mut cargo(&[
-        "build",
-        "--release",
-        "--workspace",
-        "--all-targets",
-    ]))?;
+    build_all()?;
     let mut one_candle = Vec::new();
     let mut one_rbee = Vec::new();
     let mut many_rbee = Vec::new();
@@ -117,26 +199,16 @@ fn engine(bench: &EngineBench) -> Result<()> {
 
 fn measure(bench: &EngineBench, model: &Path, engine: &str, sequences: usize) -> Result<Figures> {
     let program = release_dir().join("examples").join("engine_speed");
-    let output = Command::new(&program)
+    let mut measuring = Command::new(&program);
+    measuring
         .args([engine, &model.to_string_lossy()])
         .args(
             [bench.threads, sequences, bench.prompt, bench.generate]
                 .map(|number| number.to_string()),
         )
         .env("RAYON_NUM_THREADS", bench.threads.to_string())
-        .env("CANDLE_NUM_THREADS", bench.threads.to_string())
-        .output()
-        .with_context(|| format!("could not start {}", program.display()))?;
-    if !output.status.success() {
-        bail!(
-            "{} {engine} ended with {}: {}",
-            program.display(),
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    let found: Json =
-        serde_json::from_slice(&output.stdout).context("the measuring program printed no JSON")?;
+        .env("CANDLE_NUM_THREADS", bench.threads.to_string());
+    let found = figures_of(&mut measuring)?;
     let number = |name: &str| {
         found[name]
             .as_f64()
@@ -161,8 +233,8 @@ fn median(figures: &[Figures], of: impl Fn(&Figures) -> f64) -> f64 {
     }
 }
 
-/// When, which commit, which processor, which file, what was asked.
-fn heading(bench: &EngineBench, model: &Path) -> Result<String> {
+/// When and which commit.
+fn dated() -> Result<String> {
     let said = |program: &str, arguments: &[&str]| -> Result<String> {
         let output = Command::new(program)
             .args(arguments)
@@ -173,9 +245,15 @@ fn heading(bench: &EngineBench, model: &Path) -> Result<String> {
     };
     let date = said("date", &["-u", "+%Y-%m-%d"])?;
     let commit = said("git", &["rev-parse", "--short", "HEAD"])?;
+    Ok(format!("{date}, commit {commit}"))
+}
+
+/// When, which commit, which processor, which file, what was asked.
+fn heading(bench: &EngineBench, model: &Path) -> Result<String> {
     Ok(format!(
-        "### Engine, {date}, commit {commit}\n\n{}, {} threads; {}; prompts of {} tokens, {} generated; medians of {} \
+        "### Engine, {}\n\n{}, {} threads; {}; prompts of {} tokens, {} generated; medians of {} \
          alternating rounds\n",
+        dated()?,
         processor(),
         bench.threads,
         model.file_name().unwrap_or_default().to_string_lossy(),
