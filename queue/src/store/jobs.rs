@@ -272,6 +272,8 @@ pub struct StoredJob {
     pub attempt: Attempt,
     /// The node that holds it, while it is placed.
     pub node: Option<NodeInstance>,
+    /// It may have brought a node down: it runs without mates.
+    pub alone: bool,
     /// Its result, once it is terminal.
     pub result: Option<StoredResult>,
 }

@@ -194,6 +194,8 @@ pub async fn crash_among_mates_makes_the_job_run_alone_and_fails_it_never(store:
         let release = release_of(at(&batch, 0), attempt, cause);
         store.release_many(vec![release]).await.unwrap();
         assert!(store.job_queued(queued(&batch, 0, 9)).await.unwrap()[0].alone);
+        let stored = store.job_get(&[at(&batch, 0)]).await.unwrap();
+        assert!(stored[0].as_ref().unwrap().alone);
     }
     assert_eq!(
         store.job_get(&[at(&batch, 0)]).await.unwrap()[0]

@@ -9,8 +9,6 @@ use futures_util::TryStreamExt;
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 
-/// Losses without evidence after which a job runs alone.
-const LOSSES_BEFORE_ALONE: i64 = 10;
 /// Bytes of lines in one answer of [`SqliteStore::queued`].
 const QUEUED_BYTES: usize = 32 * 1024 * 1024;
 
@@ -50,8 +48,7 @@ impl SqliteStore {
                 line,
                 key: rows::job_key(&row)?,
                 model: query.model,
-                alone: get::<i64>(&row, "blamed")? > 0
-                    || get::<i64>(&row, "losses")? >= LOSSES_BEFORE_ALONE,
+                alone: rows::alone(&row)?,
             });
             if bytes > QUEUED_BYTES {
                 break;

@@ -20,7 +20,10 @@ pub const BATCH_COLUMNS: &str = "batch_no, id, owner, name, priority, pinned_nod
 
 /// The columns of [`stored_job`], of `jobs j`, `payloads p` and `results r`.
 pub const JOB_COLUMNS: &str = "j.idx, j.line_no, p.line, j.content, j.occurrence, j.model_no, \
-     j.state, j.attempt, j.node, r.record, r.stats, r.finished_at_us";
+     j.state, j.attempt, j.node, j.blamed, j.losses, r.record, r.stats, r.finished_at_us";
+
+/// Losses without evidence after which a job runs alone.
+const LOSSES_BEFORE_ALONE: i64 = 10;
 
 /// The joins of [`JOB_COLUMNS`].
 pub const JOB_TABLES: &str = "jobs j \
@@ -134,6 +137,11 @@ pub fn job_key(row: &SqliteRow) -> Result<JobKey, StoreError> {
     Ok(JobKey::new(&content, count(row, "occurrence")?))
 }
 
+/// Whether a job runs without mates.
+pub fn alone(row: &SqliteRow) -> Result<bool, StoreError> {
+    Ok(get::<i64>(row, "blamed")? > 0 || get::<i64>(row, "losses")? >= LOSSES_BEFORE_ALONE)
+}
+
 pub fn stored_job(row: &SqliteRow) -> Result<StoredJob, StoreError> {
     let state = job_state(row)?;
     let model: Option<i64> = get(row, "model_no")?;
@@ -150,6 +158,7 @@ pub fn stored_job(row: &SqliteRow) -> Result<StoredJob, StoreError> {
             .map(|node| node.parse())
             .transpose()
             .map_err(|error| StoreError::damaged(format!("{error}")))?,
+        alone: alone(row)?,
         result: match state.is_terminal() {
             true => Some(stored_result(row)?),
             false => None,
