@@ -1,25 +1,13 @@
-//! Doing what placement decides: queued jobs get an attempt in the store, then lie in an inbox.
+//! Feeding this process's own node with one batch.
 //!
-//! Owns the loop and its I/O. Inboxes are kept only a little deeper than the nodes' slots, so a
+//! Owns the loop; a cluster's is in `coordinator`. Inboxes are kept only a little deeper than the nodes' slots, so a
 //! batch of any size passes through bounded memory.
 
-use crate::placement::{
-    DISPATCH_INTERVAL, Decision, Hold, NodeSnapshot, Numerics, WaitingModel, decide,
-};
-use rbee_queue::batches::work_of;
-use rbee_queue::queue::Held;
-use rbee_queue::queue::{QueueError, Work};
-use rbee_queue::record::{JobError, JobStats, Outcome, RECORD_VERSION, ResultRecord};
-use rbee_queue::store::ReleaseCause;
-use rbee_queue::store::{Finish, Place, PlaceOutcome, QueuedQuery};
-use rbee_queue::{
-    Attempt, Batch, BatchId, BatchModel, BatchNo, Batches, JobRef, ModelNo, ModelSha, NodeInstance,
-    StoreError,
-};
+use crate::placement::{DISPATCH_INTERVAL, Decision, Hold, NodeSnapshot, decide};
+use crate::placer::Placer;
+use crate::waiting::waiting_model;
+use rbee_queue::{Batch, BatchId, BatchNo, Batches, ModelNo, ModelSha, NodeInstance, StoreError};
 use tokio::sync::{mpsc, watch};
-
-/// Jobs of an unresolvable model that are failed in one go.
-const FAILED_AT_ONCE: usize = 1_000;
 
 /// A wish to a node: bring this model into memory, in place of what it does not need.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,16 +45,15 @@ pub enum Dispatched {
 /// Feeds nodes from the store.
 pub struct Dispatcher {
     batches: Batches,
-    /// Under this name the dispatcher itself fails jobs that no node can run.
-    name: NodeInstance,
+    placer: Placer,
 }
 
 impl Dispatcher {
     /// A dispatcher over store and queue.
     pub fn new(batches: Batches) -> Dispatcher {
         Dispatcher {
+            placer: Placer::new(batches.clone()),
             batches,
-            name: NodeInstance::generate(),
         }
     }
 
@@ -113,19 +100,14 @@ impl Dispatcher {
         let mut waiting = Vec::new();
         for batch in batches {
             for summary in self.batches.store().job_waiting(batch.no).await? {
-                let model = batch.models.iter().find(|model| model.no == summary.model);
-                match model.and_then(|model| model.sha256.map(|sha| (model, sha))) {
-                    Some((model, sha)) => {
+                match waiting_model(batch, &summary) {
+                    Ok(found) => {
                         tick.waiting += summary.queued;
-                        waiting.push(WaitingModel {
-                            batch: batch.no,
-                            no: summary.model,
-                            model: sha,
-                            queued: summary.queued,
-                            numerics: numerics(batch, model),
-                        });
+                        waiting.push(found);
                     }
-                    None => tick.failed += self.fail_unresolved(batch, summary.model).await?,
+                    Err(error) => {
+                        tick.failed += self.placer.fail(batch, summary.model, &error).await?;
+                    }
                 }
             }
         }
@@ -138,32 +120,20 @@ impl Dispatcher {
         }
         let plan = decide(&nodes, &waiting);
         tick.holds = plan.holds;
-        for decision in plan.decisions {
-            match decision {
-                Decision::Load { node, model } => tick.loads.push(Load { node, model }),
-                Decision::Place {
-                    node,
-                    batch,
-                    no,
-                    jobs,
-                } => {
-                    let batch = batches
-                        .iter()
-                        .find(|known| known.no == batch)
-                        .expect("placement decides about the batches it was given");
-                    let node = nodes
-                        .iter()
-                        .find(|known| known.node == node)
-                        .expect("placement decides about the nodes it was given");
-                    let query = QueuedQuery {
-                        batch: batch.no,
-                        model: no,
-                        limit: jobs,
-                    };
-                    tick.placed += self.place(batch, node, query).await?;
-                }
+        for decision in &plan.decisions {
+            if let Decision::Load { node, model, .. } = decision {
+                tick.loads.push(Load {
+                    node: node.clone(),
+                    model: *model,
+                });
             }
         }
+        let (given, done) = self
+            .placer
+            .carry_out(&plan.decisions, batches, &nodes)
+            .await;
+        done?;
+        tick.placed = given.iter().map(|given| given.jobs.len()).sum();
         tick.waiting -= (tick.placed as u64).min(tick.waiting);
         Ok(tick)
     }
@@ -171,114 +141,6 @@ impl Dispatcher {
     async fn fresh(&self, batch: &BatchId) -> Result<Batch, StoreError> {
         let batch = self.batches.store().batch_get(batch).await?;
         batch.ok_or(StoreError::NoSuchBatch)
-    }
-
-    /// Store first, then the inbox. Returns how many were placed.
-    async fn place(
-        &self,
-        batch: &Batch,
-        node: &NodeSnapshot,
-        query: QueuedQuery,
-    ) -> Result<usize, StoreError> {
-        let store = self.batches.store();
-        let jobs = store.job_queued(query).await?;
-        let places = jobs
-            .iter()
-            .map(|queued| Place {
-                job: queued.job,
-                node: node.node.clone(),
-                numerics: Some(node.numerics.clone()),
-            })
-            .collect();
-        let outcomes = store.place_many(places).await?;
-        let (mut work, mut refused) = (Vec::new(), Vec::new());
-        for (queued, outcome) in jobs.into_iter().zip(outcomes) {
-            let PlaceOutcome::Placed(attempt) = outcome else {
-                continue;
-            };
-            match work_of(batch, &queued, attempt) {
-                Ok(ready) => work.push(ready),
-                Err(error) => refused.push(failure(queued.job, attempt, error)),
-            }
-        }
-        if !refused.is_empty() {
-            self.batches.finish(&self.name, refused).await?;
-        }
-        let held: Vec<Held> = work.iter().map(Work::held).collect();
-        match self.batches.queue().push(&node.node, work).await {
-            Ok(()) => Ok(held.len()),
-            Err(error @ (QueueError::NoSuchNode { .. } | QueueError::Full { .. })) => {
-                tracing::debug!(%error, "the inbox takes no more, the jobs are queued again");
-                let cause = ReleaseCause::Returned;
-                self.batches.release(&node.node, &held, cause).await?;
-                Ok(0)
-            }
-            Err(error) => {
-                // They may have arrived. They are the node's, and reconciling brings them there.
-                tracing::warn!(%error, "placed jobs wait for the queue");
-                Ok(held.len())
-            }
-        }
-    }
-
-    /// Fails jobs whose model could not be resolved.
-    async fn fail_unresolved(&self, batch: &Batch, no: ModelNo) -> Result<usize, StoreError> {
-        let store = self.batches.store();
-        let query = QueuedQuery {
-            batch: batch.no,
-            model: no,
-            limit: FAILED_AT_ONCE,
-        };
-        let jobs = store.job_queued(query).await?;
-        let places = jobs
-            .iter()
-            .map(|queued| Place {
-                job: queued.job,
-                node: self.name.clone(),
-                numerics: None,
-            })
-            .collect();
-        let name = batch
-            .models
-            .iter()
-            .find(|model| model.no == no)
-            .map_or("of the line", |model| model.requested.as_str());
-        let outcomes = store.place_many(places).await?;
-        let finishes: Vec<Finish> = jobs
-            .iter()
-            .zip(outcomes)
-            .filter_map(|(queued, outcome)| match outcome {
-                PlaceOutcome::Placed(attempt) => {
-                    let message = format!("the model {name} could not be found");
-                    let error = JobError::new("model_not_found", message);
-                    Some(failure(queued.job, attempt, error))
-                }
-                _ => None,
-            })
-            .collect();
-        let failed = finishes.len();
-        self.batches.finish(&self.name, finishes).await?;
-        Ok(failed)
-    }
-}
-
-fn numerics(batch: &Batch, model: &BatchModel) -> Numerics {
-    match &model.numerics {
-        _ if batch.spec.any_numerics => Numerics::Any,
-        Some(pinned) => Numerics::Pinned(pinned.clone()),
-        None => Numerics::Open,
-    }
-}
-
-fn failure(job: JobRef, attempt: Attempt, error: JobError) -> Finish {
-    Finish {
-        job,
-        attempt,
-        record: ResultRecord {
-            version: RECORD_VERSION,
-            outcome: Outcome::Failed(error),
-        },
-        stats: JobStats::default(),
     }
 }
 

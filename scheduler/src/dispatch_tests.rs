@@ -1,71 +1,12 @@
 use super::*;
-use rbee_queue::batches::{Submission, Submitted};
-use rbee_queue::jsonl::{LineOptions, Rendering, survey};
+use crate::placement::Resident;
+use crate::testing::{answer, exported, input, open, sha, submission};
+use rbee_queue::BatchStatus;
 use rbee_queue::owner::BatchLock;
-use rbee_queue::{
-    BatchSpec, BatchStatus, Choice, Completed, FinishReason, MemoryQueue, ModelSha, Priority,
-    SqliteStore, Usage,
-};
-use std::io::Cursor;
-use std::path::Path;
-use std::sync::Arc;
 use tokio::task::JoinHandle;
 
-/// What a new process sees of a directory.
-async fn open(dir: &Path) -> Batches {
-    let path = dir.join("rbee.db");
-    let store = SqliteStore::open(&path).await.unwrap();
-    Batches::embedded(Arc::new(store), Arc::new(MemoryQueue::new()), &path)
-}
-
-/// `jobs` prompts; every third one for the model `b`, every tenth a bad line.
-fn input(jobs: usize) -> String {
-    let line = |index: usize| match index {
-        index if index % 10 == 9 => "oops".to_owned(),
-        index if index % 3 == 2 => format!("{{\"prompt\": \"p{index}\", \"model\": \"b\"}}"),
-        index => format!("{{\"prompt\": \"p{index}\"}}"),
-    };
-    let lines: Vec<String> = (0..jobs).map(line).collect();
-    lines.join("\n")
-}
-
-fn sha(name: &str) -> ModelSha {
-    ModelSha([name.as_bytes()[0]; 32])
-}
-
 async fn submit(batches: &Batches, input: String, missing: &str) -> (Batch, Option<BatchLock>) {
-    let spec = BatchSpec::new(LineOptions::new("a"));
-    let found = survey(input.as_bytes(), &spec.options).unwrap();
-    let models = found
-        .models
-        .iter()
-        .zip(0..)
-        .map(|((name, _), no)| BatchModel {
-            no: ModelNo(no),
-            requested: name.clone(),
-            sha256: (name != missing).then(|| sha(name)),
-            revision: None,
-            numerics: None,
-        });
-    let submission = Submission {
-        owner: "ann".into(),
-        name: None,
-        key: None,
-        priority: Priority::Batch,
-        pinned_node: None,
-        on_done: None,
-        models: models.collect(),
-        spec,
-        digest: None,
-    };
-    match batches
-        .submit(Cursor::new(input), submission)
-        .await
-        .unwrap()
-    {
-        Submitted::New(batch, lock) => (*batch, lock),
-        Submitted::Existing(_) => panic!("a batch without a key existed"),
-    }
+    crate::testing::submit(batches, input, missing, submission("ann")).await
 }
 
 /// A node that answers with what it was asked, and loads models when told to.
@@ -79,14 +20,10 @@ struct Node {
 
 fn snapshot(node: &NodeInstance, resident: Vec<ModelSha>) -> NodeSnapshot {
     NodeSnapshot {
-        node: node.clone(),
         numerics: "x".into(),
-        resident,
-        loading: vec![],
+        resident: resident.into_iter().map(Resident::new).collect(),
         slots: 4,
-        jobs_per_s: 0.0,
-        held: 0,
-        draining: false,
+        ..NodeSnapshot::new(node.clone(), "n")
     }
 }
 
@@ -127,41 +64,6 @@ async fn work(batches: Batches, node: NodeInstance, most: usize) -> usize {
         batches.finish(&node, finishes).await.unwrap();
     }
     done
-}
-
-fn answer(work: &Work) -> Finish {
-    let text = format!(
-        "{:?} by {}",
-        work.request.as_ref().unwrap().input,
-        work.model
-    );
-    let choice = Choice {
-        index: 0,
-        text,
-        finish_reason: FinishReason::Stop,
-        logprobs: None,
-    };
-    Finish {
-        job: work.job,
-        attempt: work.attempt,
-        record: ResultRecord::completed(Completed {
-            choices: vec![choice],
-            usage: Usage::default(),
-        }),
-        stats: JobStats::default(),
-    }
-}
-
-async fn exported(batches: &Batches, batch: &Batch) -> Vec<Option<String>> {
-    let mut export = batches
-        .export(&batch.id, Rendering::default())
-        .await
-        .unwrap();
-    let mut lines = Vec::new();
-    while let Some(page) = export.next_page().await.unwrap() {
-        lines.extend(page.into_iter().map(|line| line.rendered.map(|r| r.line)));
-    }
-    lines
 }
 
 async fn undisturbed(jobs: usize) -> Vec<Option<String>> {

@@ -85,7 +85,11 @@ impl Cluster {
     }
 
     fn sql(&self, statement: &str) -> String {
-        let name = self.database.rsplit('/').next().expect("a URL names its database");
+        let name = self
+            .database
+            .rsplit('/')
+            .next()
+            .expect("a URL names its database");
         self.postgres.sql(name, statement)
     }
 
@@ -98,7 +102,10 @@ impl Cluster {
             .env("RBEE_SERVER", &self.url)
             .env("RBEE_API_TOKEN", TOKEN)
             .exits(0);
-        (ended.text().trim().to_owned(), begun.elapsed().as_secs_f64())
+        (
+            ended.text().trim().to_owned(),
+            begun.elapsed().as_secs_f64(),
+        )
     }
 
     fn until_done(&self, id: &str) -> f64 {
@@ -157,7 +164,9 @@ fn bare_copy(cluster: &Cluster) -> f64 {
     for table in ["jobs", "payloads"] {
         let file = format!("/tmp/rbee-bench-{}-{table}", std::process::id());
         cluster.sql(&format!("COPY {table} TO '{file}'"));
-        cluster.sql(&format!("CREATE TABLE bare_{table} (LIKE {table} INCLUDING ALL)"));
+        cluster.sql(&format!(
+            "CREATE TABLE bare_{table} (LIKE {table} INCLUDING ALL)"
+        ));
         let begun = Instant::now();
         cluster.sql(&format!("COPY bare_{table} FROM '{file}'"));
         seconds += begun.elapsed().as_secs_f64();
@@ -170,7 +179,9 @@ fn bare_copy(cluster: &Cluster) -> f64 {
 
 /// Milliseconds from a submit to the first token that a watcher sees, on an idle node: the median of several.
 fn first_token_ms(cluster: &Cluster) -> f64 {
-    let mut times: Vec<f64> = (0..15).map(|round| one_first_token_ms(cluster, round)).collect();
+    let mut times: Vec<f64> = (0..15)
+        .map(|round| one_first_token_ms(cluster, round))
+        .collect();
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }
@@ -216,18 +227,52 @@ fn real() -> Json {
     let (mut direct, mut through) = (Vec::new(), Vec::new());
     for round in 0..4 {
         let seed = round.to_string();
-        let run = ["run", "real.jsonl", "-o", "run.jsonl", "--model", model, "--seed", &seed, "--json", "--quiet"];
+        let run = [
+            "run",
+            "real.jsonl",
+            "-o",
+            "run.jsonl",
+            "--model",
+            model,
+            "--seed",
+            &seed,
+            "--json",
+            "--quiet",
+        ];
         let ended = Home::rbee(&cluster.home, run).exits(0);
-        let submitted = ["submit", "real.jsonl", "--model", model, "--seed", &seed, "--quiet"];
+        let submitted = [
+            "submit",
+            "real.jsonl",
+            "--model",
+            model,
+            "--seed",
+            &seed,
+            "--quiet",
+        ];
         let (id, _) = cluster.timed(&submitted);
         cluster.until_done(&id);
         cluster.timed(&["export", &id, "-o", "cluster.jsonl", "--quiet"]);
-        assert_eq!(cluster.home.read("run.jsonl"), cluster.home.read("cluster.jsonl"), "the bytes are the same");
+        assert_eq!(
+            cluster.home.read("run.jsonl"),
+            cluster.home.read("cluster.jsonl"),
+            "the bytes are the same"
+        );
         if round > 0 {
             // The first round loads the model on the node.
-            direct.push(ended.json()["run"]["seconds"].as_f64().expect("run tells its seconds"));
-            let took = format!("SELECT (finished_at_us - created_at_us) / 1e6 FROM batches WHERE id = '{id}'");
-            through.push(cluster.sql(&took).parse::<f64>().expect("seconds are a number"));
+            direct.push(
+                ended.json()["run"]["seconds"]
+                    .as_f64()
+                    .expect("run tells its seconds"),
+            );
+            let took = format!(
+                "SELECT (finished_at_us - created_at_us) / 1e6 FROM batches WHERE id = '{id}'"
+            );
+            through.push(
+                cluster
+                    .sql(&took)
+                    .parse::<f64>()
+                    .expect("seconds are a number"),
+            );
         }
     }
     worker.terminate();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use rbee_queue::{Batch, Batches, JobError, JobRef, ModelSha};
-use rbee_scheduler::placement::MAX_INBOX;
+use rbee_scheduler::placement::{Loading, MAX_INBOX, Resident};
 use rbee_scheduler::{Dispatched, Dispatcher, Load, NodeSnapshot};
 use rbee_worker::node::{
     LoadModel, Node, NodeError, NodeHandle, NodeOptions, NodeParts, NodeStatus, RunningJobs,
@@ -144,13 +144,19 @@ async fn dispatch(batches: &Batches, batch: &Batch, node: &NodeHandle) -> Result
 
 fn snapshot(status: &NodeStatus) -> NodeSnapshot {
     NodeSnapshot {
-        node: status.node.clone(),
         numerics: status.numerics.clone(),
-        resident: status.resident.clone(),
-        loading: status.loading.clone(),
+        resident: status.resident.iter().copied().map(Resident::new).collect(),
+        loading: status
+            .loading
+            .iter()
+            .map(|model| Loading {
+                model: *model,
+                share: 0.0,
+            })
+            .collect(),
         slots: status.slots,
         jobs_per_s: status.jobs_per_s,
-        held: 0,
         draining: status.draining,
+        ..NodeSnapshot::new(status.node.clone(), NODE_NAME)
     }
 }

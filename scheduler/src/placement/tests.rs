@@ -5,14 +5,11 @@ const B: ModelSha = ModelSha([2; 32]);
 
 fn node(resident: &[ModelSha], held: usize) -> NodeSnapshot {
     NodeSnapshot {
-        node: NodeInstance::generate(),
         numerics: "x".into(),
-        resident: resident.to_vec(),
-        loading: vec![],
+        resident: resident.iter().copied().map(Resident::new).collect(),
         slots: 4,
-        jobs_per_s: 0.0,
         held,
-        draining: false,
+        ..NodeSnapshot::new(NodeInstance::generate(), "n")
     }
 }
 
@@ -23,6 +20,8 @@ fn waiting(no: u32, model: ModelSha, queued: u64) -> WaitingModel {
         model,
         queued,
         numerics: Numerics::Pinned("x".into()),
+        pinned: None,
+        priority: Priority::Batch,
     }
 }
 
@@ -73,7 +72,8 @@ fn second_model_is_loaded_when_the_first_has_no_more_work() {
         plan.decisions,
         [Decision::Load {
             node: idle[0].node.clone(),
-            model: B
+            model: B,
+            evict: vec![A],
         }]
     );
 }
@@ -81,7 +81,10 @@ fn second_model_is_loaded_when_the_first_has_no_more_work() {
 #[test]
 fn model_under_way_is_not_loaded_twice() {
     let mut nodes = [node(&[], 0), node(&[], 0)];
-    nodes[0].loading = vec![A];
+    nodes[0].loading = vec![Loading {
+        model: A,
+        share: 0.5,
+    }];
     let plan = decide(&nodes, &[waiting(0, A, 5)]);
     assert!(plan.decisions.is_empty());
     let plan = decide(&nodes, &[waiting(0, A, 5), waiting(1, B, 5)]);
@@ -89,7 +92,8 @@ fn model_under_way_is_not_loaded_twice() {
         plan.decisions,
         [Decision::Load {
             node: nodes[1].node.clone(),
-            model: B
+            model: B,
+            evict: vec![],
         }]
     );
 }

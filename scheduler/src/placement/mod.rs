@@ -2,34 +2,17 @@
 //!
 //! Owns the decision only. Pure: the same snapshots give the same plan.
 
-use rbee_queue::{BatchNo, ModelNo, ModelSha, NodeInstance};
+mod node;
+
+pub use node::{Loading, NodeSnapshot, Resident};
+
+use rbee_queue::{BatchNo, ModelNo, ModelSha, NodeInstance, Priority};
 use std::time::Duration;
 
 /// How often the dispatcher looks, where nothing wakes it earlier.
 pub const DISPATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// Jobs that one inbox may hold, whatever its node's speed: bounds the queue's memory.
 pub const MAX_INBOX: usize = 4_096;
-
-/// A node at one moment.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NodeSnapshot {
-    /// The node.
-    pub node: NodeInstance,
-    /// Its digest: equal digests compute equal bytes.
-    pub numerics: String,
-    /// Models in its devices' memory.
-    pub resident: Vec<ModelSha>,
-    /// Models on their way there.
-    pub loading: Vec<ModelSha>,
-    /// Sequences that it runs at once.
-    pub slots: usize,
-    /// Jobs a second, measured; 0 while unknown.
-    pub jobs_per_s: f64,
-    /// Jobs in its inbox, running ones included.
-    pub held: usize,
-    /// It takes no new work.
-    pub draining: bool,
-}
 
 /// Which nodes may run a batch's jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +38,10 @@ pub struct WaitingModel {
     pub queued: u64,
     /// The nodes that may run them.
     pub numerics: Numerics,
+    /// The name of the only node that may run them, where there is one.
+    pub pinned: Option<String>,
+    /// Whose jobs go first.
+    pub priority: Priority,
 }
 
 /// One thing to do.
@@ -71,13 +58,25 @@ pub enum Decision {
         /// How many.
         jobs: usize,
     },
-    /// Bring a model into a node's memory. The node has nothing else to do.
+    /// Bring a model into a node's memory.
     Load {
         /// The node.
         node: NodeInstance,
         /// The model.
         model: ModelSha,
+        /// Idle models that make room for it.
+        evict: Vec<ModelSha>,
     },
+}
+
+impl Decision {
+    /// How many jobs it gives away.
+    pub fn jobs(&self) -> usize {
+        match self {
+            Decision::Place { jobs, .. } => *jobs,
+            Decision::Load { .. } => 0,
+        }
+    }
 }
 
 /// Why waiting jobs were given no place.
@@ -85,8 +84,12 @@ pub enum Decision {
 pub enum Hold {
     /// There is no node that takes work.
     NoNode,
+    /// The node to which the batch is pinned is not there.
+    PinnedNodeAway,
     /// No node has the numerics with which the batch began.
     OtherNumerics,
+    /// Every node that may run the jobs failed to load the model.
+    LoadFailed,
     /// A node is loading the model, or every node is busy with other models.
     WaitsForModel,
     /// The nodes that have the model are full.
@@ -151,14 +154,22 @@ fn place(
     if awake.is_empty() {
         return Some(Hold::NoNode);
     }
-    let able: Vec<usize> = awake.into_iter().filter(fits).collect();
+    let here = |at: &usize| {
+        let name = &nodes[*at].name;
+        wait.pinned.as_ref().is_none_or(|pinned| pinned == name)
+    };
+    let allowed: Vec<usize> = awake.into_iter().filter(here).collect();
+    if allowed.is_empty() {
+        return Some(Hold::PinnedNodeAway);
+    }
+    let able: Vec<usize> = allowed.into_iter().filter(fits).collect();
     if able.is_empty() {
         return Some(Hold::OtherNumerics);
     }
     let resident: Vec<usize> = able
         .iter()
         .copied()
-        .filter(|at| nodes[*at].resident.contains(&wait.model))
+        .filter(|at| nodes[*at].has(&wait.model))
         .collect();
     if resident.is_empty() {
         return load(nodes, &able, used, wait, decisions);
@@ -215,11 +226,16 @@ fn load(
     wait: &WaitingModel,
     decisions: &mut Vec<Decision>,
 ) -> Option<Hold> {
-    if able
-        .iter()
-        .any(|at| nodes[*at].loading.contains(&wait.model))
-    {
+    if able.iter().any(|at| nodes[*at].is_loading(&wait.model)) {
         return Some(Hold::WaitsForModel);
+    }
+    let able: Vec<usize> = able
+        .iter()
+        .copied()
+        .filter(|at| !nodes[*at].refused.contains(&wait.model))
+        .collect();
+    if able.is_empty() {
+        return Some(Hold::LoadFailed);
     }
     let idle = able
         .iter()
@@ -232,10 +248,14 @@ fn load(
     decisions.push(Decision::Load {
         node: nodes[idle].node.clone(),
         model: wait.model,
+        evict: nodes[idle]
+            .resident
+            .iter()
+            .map(|there| there.model)
+            .collect(),
     });
     None
 }
 
 #[cfg(test)]
-#[path = "placement_tests.rs"]
 mod tests;

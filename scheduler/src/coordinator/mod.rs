@@ -1,0 +1,246 @@
+//! The coordinator: of all processes that could, one leads. It gives waiting jobs to nodes, brings
+//! models to where they are needed, and puts right what was cut off.
+//!
+//! Owns the lead and its loops. Which node gets what is decided in `placement`; every write about a
+//! job is fenced by the store, so that two leaders at once would cost time, never a result.
+
+mod cancel;
+mod claims;
+mod feed;
+mod ledger;
+mod reconcile;
+mod rescue;
+mod sight;
+mod status;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod trouble;
+
+pub use status::CoordinatorStatus;
+
+use crate::placer::Placer;
+use claims::Claims;
+use feed::Feed;
+use ledger::Ledger;
+use rbee_queue::{Batches, NodeInstance, StoreError};
+use sight::Sight;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use sweep::Sweep;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use trouble::Trouble;
+
+/// Settings of a coordinator.
+#[derive(Clone, Debug)]
+pub struct CoordinatorOptions {
+    /// Who leads: an id of this process.
+    pub holder: String,
+    /// The lease of nodes.
+    pub lease: Duration,
+    /// How often lost nodes are looked for, and the store is compared with the inboxes.
+    pub sweep: Duration,
+    /// The lease of the lead.
+    pub leader_lease: Duration,
+    /// Batches of this owner are not run.
+    pub skip_owner: Option<String>,
+}
+
+impl Default for CoordinatorOptions {
+    fn default() -> CoordinatorOptions {
+        CoordinatorOptions {
+            holder: NodeInstance::generate().to_string(),
+            lease: Duration::from_secs(15),
+            sweep: Duration::from_secs(2),
+            leader_lease: Duration::from_secs(5),
+            skip_owner: None,
+        }
+    }
+}
+
+/// The way to tell and ask a running coordinator.
+#[derive(Clone, Debug)]
+pub struct CoordinatorHandle {
+    woken: Arc<Notify>,
+    status: watch::Receiver<CoordinatorStatus>,
+}
+
+impl CoordinatorHandle {
+    /// Something was submitted, cancelled, paused, resumed or retried: look now.
+    pub fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    /// What the coordinator does, as it changes.
+    pub fn status(&self) -> watch::Receiver<CoordinatorStatus> {
+        self.status.clone()
+    }
+}
+
+/// What the loops of a coordinator share.
+struct Shared {
+    batches: Batches,
+    options: CoordinatorOptions,
+    placer: Placer,
+    ledger: Mutex<Ledger>,
+    sight: Mutex<Sight>,
+    status: watch::Sender<CoordinatorStatus>,
+    woken: Arc<Notify>,
+}
+
+impl Shared {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // Books that a panic left half written are put right by the next comparison.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sight(&self) -> MutexGuard<'_, Sight> {
+        self.sight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A coordinator that is ready to [`run`](Coordinator::run).
+pub struct Coordinator {
+    shared: Arc<Shared>,
+}
+
+/// Why a coordinator leads no more.
+enum Ended {
+    Stopped,
+    LeadLost,
+    Failed(StoreError),
+}
+
+impl Coordinator {
+    /// A coordinator over store and queue, and the handle by which it is told and asked.
+    pub fn new(batches: Batches, options: CoordinatorOptions) -> (Coordinator, CoordinatorHandle) {
+        let (status, seen) = watch::channel(CoordinatorStatus::default());
+        let woken = Arc::new(Notify::new());
+        let handle = CoordinatorHandle {
+            woken: Arc::clone(&woken),
+            status: seen,
+        };
+        let shared = Shared {
+            placer: Placer::new(batches.clone()),
+            batches,
+            ledger: Mutex::new(Ledger::default()),
+            sight: Mutex::new(Sight::new(options.lease)),
+            options,
+            status,
+            woken,
+        };
+        let coordinator = Coordinator {
+            shared: Arc::new(shared),
+        };
+        (coordinator, handle)
+    }
+
+    /// Leads whenever nobody else does, until it is told to stop.
+    ///
+    /// # Errors
+    /// Where the store says what no patience changes: it was made by a newer rbee.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        let store = shared.batches.store();
+        let mut trouble = Trouble::new("the lead cannot be asked for");
+        loop {
+            let asked_at = Instant::now();
+            let led = tokio::select! {
+                led = store.lead(&shared.options.holder, shared.options.leader_lease) => led,
+                () = stop.cancelled() => return Ok(()),
+            };
+            match led {
+                Ok(term) => {
+                    trouble.over();
+                    shared.sight().seen(Instant::now());
+                    if let Some(term) = term {
+                        let until = asked_at + shared.options.leader_lease;
+                        match lead(shared, term, until, &stop).await {
+                            Ended::Failed(error) => return Err(error),
+                            Ended::Stopped => {
+                                self.give_back().await;
+                                return Ok(());
+                            }
+                            Ended::LeadLost => {}
+                        }
+                    }
+                }
+                Err(error @ StoreError::NewerSchema { .. }) => return Err(error),
+                Err(error) => trouble.note(&error),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(shared.options.leader_lease / 5) => {}
+            }
+        }
+    }
+
+    /// So that the next one leads at once.
+    async fn give_back(&self) {
+        let options = &self.shared.options;
+        let given = self.shared.batches.store().lead_end(&options.holder);
+        match tokio::time::timeout(options.leader_lease, given).await {
+            Ok(Ok(())) => {}
+            // It ends by itself.
+            Ok(Err(error)) => tracing::debug!(%error, "the lead was not given back"),
+            Err(_) => tracing::debug!("the lead was not given back in time"),
+        }
+    }
+}
+
+/// Leads until the lead is lost: the loops are dropped at that moment, wherever they are.
+async fn lead(shared: &Arc<Shared>, term: u64, until: Instant, stop: &CancellationToken) -> Ended {
+    tracing::info!(term, "this process leads");
+    *shared.ledger() = Ledger::default();
+    shared.status.send_modify(|status| {
+        status.leading = true;
+        status.term = term;
+    });
+    let mut feed = Feed::new(Arc::clone(shared), Claims::new(shared));
+    let mut sweep = Sweep::new(Arc::clone(shared));
+    let ended = tokio::select! {
+        biased;
+        () = stop.cancelled() => Ended::Stopped,
+        () = lost(shared, until) => Ended::LeadLost,
+        error = feed.run() => Ended::Failed(error),
+        error = sweep.run() => Ended::Failed(error),
+    };
+    shared.status.send_modify(|status| {
+        *status = CoordinatorStatus {
+            leading: false,
+            waiting: 0,
+            holds: Vec::new(),
+            ..status.clone()
+        };
+    });
+    tracing::info!(term, "this process leads no more");
+    ended
+}
+
+/// Renews the lead; returns when it is lost or may be.
+async fn lost(shared: &Shared, mut until: Instant) {
+    let options = &shared.options;
+    let mut trouble = Trouble::new("the lead cannot be renewed");
+    loop {
+        tokio::time::sleep(options.leader_lease / 4).await;
+        let asked_at = Instant::now();
+        let renewed = shared
+            .batches
+            .store()
+            .lead(&options.holder, options.leader_lease);
+        match tokio::time::timeout_at(until, renewed).await {
+            Ok(Ok(Some(_))) => {
+                trouble.over();
+                shared.sight().seen(Instant::now());
+                until = asked_at + options.leader_lease;
+            }
+            Ok(Ok(None)) | Err(_) => return,
+            Ok(Err(error)) => trouble.note(&error),
+        }
+        if Instant::now() >= until {
+            return;
+        }
+    }
+}
