@@ -40,7 +40,7 @@ pub use ids::{
     Attempt, BatchId, BatchNo, JobIndex, JobKey, JobRef, ModelNo, ModelSha, NodeInstance,
 };
 pub use node::{NodeReport, NodeState, Renewal, StoredNode};
-pub use queue::{MemoryQueue, Queue};
+pub use queue::{MemoryQueue, Queue, RedisQueue};
 pub use record::{
     Choice, Completed, FinishReason, JobError, JobStats, Outcome, ResultRecord, TokenLogprob,
     TopLogprob, Usage,

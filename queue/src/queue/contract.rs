@@ -42,7 +42,7 @@ macro_rules! queue_contract {
 }
 pub(crate) use queue_contract;
 
-fn held(index: u64) -> Held {
+pub fn held(index: u64) -> Held {
     Held {
         job: JobRef {
             batch: BatchNo(1),
@@ -52,7 +52,7 @@ fn held(index: u64) -> Held {
     }
 }
 
-fn work(index: u64) -> Work {
+pub fn work(index: u64) -> Work {
     Work {
         job: held(index).job,
         attempt: held(index).attempt,
@@ -74,18 +74,18 @@ fn work(index: u64) -> Work {
     }
 }
 
-fn many(indices: std::ops::Range<u64>) -> Vec<Work> {
+pub fn many(indices: std::ops::Range<u64>) -> Vec<Work> {
     indices.map(work).collect()
 }
 
-async fn joined(queue: &dyn Queue, room: usize) -> NodeInstance {
+pub async fn joined(queue: &dyn Queue, room: usize) -> NodeInstance {
     let node = NodeInstance::generate();
     queue.join(&node, room).await.unwrap();
     node
 }
 
 /// Polls once: whether a future is ready without waiting.
-async fn is_ready<T>(mut future: std::pin::Pin<&mut impl Future<Output = T>>) -> bool {
+pub async fn is_ready<T>(mut future: std::pin::Pin<&mut impl Future<Output = T>>) -> bool {
     std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await
 }
 
@@ -194,7 +194,7 @@ pub async fn inboxes_do_not_share_jobs(queue: &dyn Queue) {
     assert_eq!(queue.take(&one, 5).await.unwrap(), many(0..1));
 }
 
-fn text(index: u64, first_token: u32) -> TextEvent {
+pub fn text(index: u64, first_token: u32) -> TextEvent {
     TextEvent {
         job: held(index).job,
         attempt: Attempt(1),

@@ -6,8 +6,10 @@
 #[cfg(test)]
 mod contract;
 mod memory;
+mod redis;
 
 pub use memory::MemoryQueue;
+pub use redis::RedisQueue;
 
 use crate::batch::Priority;
 use crate::ids::{Attempt, JobKey, JobRef, ModelSha, NodeInstance};
@@ -151,6 +153,15 @@ pub enum QueueError {
         place: String,
         /// What the driver said.
         reason: String,
+    },
+    /// Jobs that were taken came in a form that this program does not know: a newer one pushed
+    /// them. They are to be released, and forgotten with [`Queue::done`]. The inbox goes on.
+    #[error("node {node} cannot read {} of its jobs: another version of rbee sent them", jobs.len())]
+    Unreadable {
+        /// The node.
+        node: NodeInstance,
+        /// The jobs.
+        jobs: Vec<Held>,
     },
     /// Nobody answered in time.
     #[error("node {node} did not answer")]
