@@ -29,6 +29,12 @@ const STUB_NUMERICS: &str = "stub";
 /// The stub engine's model, for every name.
 pub const STUB_MODEL: ModelSha = ModelSha([0; 32]);
 
+/// The stub engine's model of a name: as many as there are names.
+pub fn stub_model(name: &str) -> ModelSha {
+    use sha2::{Digest, Sha256};
+    ModelSha(Sha256::digest(format!("rbee stub model\n{name}")).into())
+}
+
 /// A loaded model and the engine that runs it.
 pub struct EngineHost {
     pub engine: Engine,

@@ -192,9 +192,10 @@ fn router(server: Server) -> Router {
             get(blobs::get).head(blobs::head).put(blobs::put),
         )
         .layer(DefaultBodyLimit::disable());
-    layers::around(layers::timed(short).merge(long), server.clone())
-        .fallback(health::no_such_route)
-        .with_state(server)
+    let all = layers::timed(short)
+        .merge(long)
+        .fallback(health::no_such_route);
+    layers::around(all, server.clone()).with_state(server)
 }
 
 #[cfg(test)]
