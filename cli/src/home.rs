@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use rbee_queue::{Batches, MemoryQueue, Queue, SqliteStore};
+use rbee_queue::queue::RedisQueue;
+use rbee_queue::{Batches, MemoryQueue, Queue, SqliteStore, Store};
 
 use crate::failure::Failure;
 
@@ -113,10 +114,33 @@ pub async fn open_batches(shape: Shape, database: PathBuf, process: u32) -> Resu
                 shape,
             })
         }
-        Shape::OneServer { .. } | Shape::Cluster { .. } => Err(Failure::usage(
-            "this build has no PostgreSQL store and no Redis queue",
-        )),
+        Shape::OneServer { database } => {
+            let store = open_database(database).await?;
+            let (queue, shown) = memory();
+            Ok(Home {
+                batches: Batches::shared(store, queue),
+                store: without_secrets(database),
+                queue: shown,
+                sqlite: None,
+                shape,
+            })
+        }
+        Shape::Cluster { database, redis } => {
+            let store = open_database(database).await?;
+            let queue = Arc::new(RedisQueue::open(redis).await?);
+            Ok(Home {
+                batches: Batches::shared(store, queue),
+                store: without_secrets(database),
+                queue: without_secrets(redis),
+                sqlite: None,
+                shape,
+            })
+        }
     }
+}
+
+async fn open_database(_url: &str) -> Result<Arc<dyn Store>, Failure> {
+    Err(Failure::usage("this build has no PostgreSQL store"))
 }
 
 /// A URL as people may see it: without user, password and parameters.

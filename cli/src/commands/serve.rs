@@ -7,13 +7,16 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use rbee_scheduler::http::{self, ApiParts, Auth};
+use rbee_scheduler::{Coordinator, CoordinatorOptions};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::batches_home;
 use crate::client::TOKEN_VARIABLE;
 use crate::commands::Context;
 use crate::engine_args::EngineArgs;
@@ -50,6 +53,14 @@ pub struct ServeArgs {
     #[arg(long)]
     pub no_auth: bool,
 
+    /// Milliseconds without a heartbeat after which a node counts as lost, the same as the nodes have
+    #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(100..))]
+    pub lease_ms: u64,
+
+    /// Milliseconds between two looks for lost nodes and lost messages
+    #[arg(long, value_name = "MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(10..))]
+    pub sweep_ms: u64,
+
     #[command(flatten)]
     pub home: HomeArgs,
 
@@ -73,7 +84,7 @@ pub async fn run(context: &Context, args: ServeArgs) -> Outcome {
     };
     let home = home::open_batches(shape, database, context.process()).await?;
     tell(context, &args, &home, address)?;
-    let stop = CancellationToken::new();
+    let (coordinator, handle) = Coordinator::new(home.batches.clone(), args.coordinator());
     let parts = ApiParts {
         batches: home.batches.clone(),
         models: Arc::new(ServerModels::open(
@@ -83,18 +94,39 @@ pub async fn run(context: &Context, args: ServeArgs) -> Outcome {
         )?),
         auth,
         spool: data.spool()?,
-        wake: Arc::new(|| {}),
+        coordinator: handle,
     };
-    let mut serving = tokio::spawn(http::serve(listener, parts, stop.clone()));
+    let (requests, leading) = (CancellationToken::new(), CancellationToken::new());
+    let mut serving = tokio::spawn(http::serve(listener, parts, requests.clone()));
+    let mut coordinating = tokio::spawn(coordinator.run(leading.clone()));
     tokio::select! {
         ended = &mut serving => ended??,
+        ended = &mut coordinating => {
+            ended??;
+            return Err(anyhow!("the coordinator ended by itself: start `rbee serve` again").into());
+        }
         () = context.interrupt.wait() => {
-            stop.cancel();
+            // Requests first: nothing new comes in while what runs is given back.
+            requests.cancel();
             serving.await??;
+            leading.cancel();
+            coordinating.await??;
         }
     }
     home.close().await;
     Ok(ExitCode::Success)
+}
+
+impl ServeArgs {
+    fn coordinator(&self) -> CoordinatorOptions {
+        CoordinatorOptions {
+            lease: Duration::from_millis(self.lease_ms),
+            sweep: Duration::from_millis(self.sweep_ms),
+            // Those are run by the `rbee run` that made them.
+            skip_owner: Some(batches_home::OWNER.to_owned()),
+            ..CoordinatorOptions::default()
+        }
+    }
 }
 
 async fn listen(address: &str) -> Result<TcpListener, Failure> {

@@ -5,6 +5,7 @@ use super::error::ApiError;
 use super::error_kinds::error_kinds;
 use super::find::{FindError, find};
 use super::types::{BatchDetail, BatchView, Listing};
+use crate::explain::explain;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use rbee_queue::{Batch, BatchId};
@@ -86,7 +87,12 @@ pub async fn show(
     Query(query): Query<ShowQuery>,
 ) -> Result<Json<Value>, ApiError> {
     let batch = server.batch(&id).await?;
-    let view = BatchView::from(&batch);
+    let mut view = BatchView::from(&batch);
+    if !batch.status.is_terminal() {
+        let store = server.batches.store();
+        let waiting = store.job_waiting(batch.no).await?;
+        view.waiting = explain(&batch, &waiting, &store.node_list().await?);
+    }
     let shown = match query.detail {
         false => serde_json::to_value(view),
         true => {
@@ -109,7 +115,7 @@ pub async fn cancel(
 ) -> Result<Json<BatchView>, ApiError> {
     let batch = server.batch(&id).await?;
     server.batches.store().batch_cancel(batch.no).await?;
-    (server.wake)();
+    server.coordinator.wake();
     server.reloaded(&batch).await
 }
 
@@ -148,7 +154,7 @@ pub async fn resume(
 ) -> Result<Json<BatchView>, ApiError> {
     let batch = server.batch(&id).await?;
     server.batches.store().batch_pause(batch.no, None).await?;
-    (server.wake)();
+    server.coordinator.wake();
     server.reloaded(&batch).await
 }
 
@@ -159,7 +165,7 @@ pub async fn retry(
 ) -> Result<Json<Value>, ApiError> {
     let batch = server.batch(&id).await?;
     let retried = server.batches.store().retry_failed(batch.no, false).await?;
-    (server.wake)();
+    server.coordinator.wake();
     let Json(view) = server.reloaded(&batch).await?;
     Ok(Json(json!({"retried": retried, "batch": view})))
 }

@@ -146,6 +146,7 @@ impl From<QueueError> for ApiError {
         match error {
             QueueError::NoSuchNode { .. } => ApiError::not_found(message),
             QueueError::NoAnswer { .. } => ApiError::no_answer(message),
+            QueueError::Unreadable { .. } => ApiError::internal(message),
             QueueError::Full { .. } | QueueError::Unavailable { .. } => {
                 ApiError::unavailable(message)
             }

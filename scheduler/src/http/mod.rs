@@ -29,6 +29,7 @@ pub mod types;
 pub use auth::{Auth, AuthError};
 pub use error::ApiError;
 
+use crate::coordinator::CoordinatorHandle;
 use async_trait::async_trait;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -97,8 +98,8 @@ pub struct ApiParts {
     pub auth: Auth,
     /// A private directory for uploads that are looked at.
     pub spool: PathBuf,
-    /// Tells the coordinator that there may be something to do.
-    pub wake: Arc<dyn Fn() + Send + Sync>,
+    /// The coordinator of this process, which may or may not lead.
+    pub coordinator: CoordinatorHandle,
 }
 
 /// The API's state; cheap to clone.
@@ -111,7 +112,7 @@ pub struct Inner {
     models: Arc<dyn Models>,
     auth: Auth,
     spool: PathBuf,
-    wake: Arc<dyn Fn() + Send + Sync>,
+    coordinator: CoordinatorHandle,
     uploads: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
@@ -132,7 +133,7 @@ impl Server {
             models: parts.models,
             auth: parts.auth,
             spool: parts.spool,
-            wake: parts.wake,
+            coordinator: parts.coordinator,
             uploads: Arc::new(Semaphore::new(MAX_UPLOADS)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             stop,

@@ -61,7 +61,7 @@ async fn wish(server: &Server, name: &str, drain: bool) -> Result<Json<Value>, A
             }
         }
     }
-    (server.wake)();
+    server.coordinator.wake();
     Ok(Json(json!({"name": name, "drain": drain})))
 }
 

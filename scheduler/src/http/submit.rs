@@ -303,7 +303,7 @@ async fn load(server: Server, upload: Upload) -> Result<Submitted, ApiError> {
             let view = BatchView::from(batch.as_ref());
             // From here on the batch is the coordinator's.
             drop(lock);
-            (server.wake)();
+            server.coordinator.wake();
             Ok(Submitted {
                 batch: view,
                 existing: false,

@@ -14,7 +14,6 @@ async fn prompts_become_a_batch_that_an_equal_submit_finds() {
     let batch = site.submitted(prompts(5)).await;
     assert_eq!(batch.request_counts.total, 5);
     assert_eq!(batch.name.as_deref(), Some("prompts.jsonl"));
-    assert_eq!(site.woken.load(Ordering::SeqCst), 1);
     let again = site.submit(&spec(), prompts(5)).await;
     assert_eq!(again.status(), StatusCode::OK);
     let again: Submitted = again.json().await.unwrap();
