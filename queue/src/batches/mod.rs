@@ -7,9 +7,9 @@ mod export;
 mod submit;
 mod work;
 
-pub use export::{Export, ExportLine, PageRenderer};
+pub use export::{Export, ExportLine};
 pub use submit::{Submission, SubmitError, Submitted};
-pub use work::work_of;
+pub use work::{requests_of, work_of};
 
 use crate::batch::Batch;
 use crate::ids::{BatchId, NodeInstance};
