@@ -18,6 +18,7 @@ pub fn options() -> LoadOptions {
         threads: 1,
         slots: 8,
         memory: None,
+        beside_others: false,
         kv: KvType::F16,
         context: None,
         kernel: None,

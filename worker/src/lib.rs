@@ -2,6 +2,7 @@
 
 pub mod chat_template;
 pub mod engine;
+pub mod face;
 pub mod gguf;
 pub mod kernels;
 pub mod model;

@@ -53,6 +53,9 @@ impl Default for StubOptions {
     }
 }
 
+/// Bytes of one KV block.
+pub const BLOCK_BYTES: u64 = (BLOCK_TOKENS * size_of::<State>()) as u64;
+
 /// What the stub remembers of a position.
 #[derive(Debug, Clone, Copy, Default)]
 struct State {

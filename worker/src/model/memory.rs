@@ -109,6 +109,8 @@ pub struct Demand {
     pub kv: KvType,
     /// A budget in bytes that the user set.
     pub budget: Option<u64>,
+    /// KV takes its usual size even if a budget that the user set has room for more.
+    pub beside_others: bool,
 }
 
 /// Plans memory for a model.
@@ -134,7 +136,7 @@ pub fn plan(config: &ModelConfig, demand: Demand) -> Result<MemoryPlan, String> 
         ));
     }
     let most = blocks_of(config.context) * demand.slots;
-    let wanted = if demand.budget.is_some() {
+    let wanted = if demand.budget.is_some() && !demand.beside_others {
         most
     } else {
         let share = (left as f64 * KV_SHARE) as u64 / block;
@@ -183,7 +185,7 @@ fn scratch_bytes(config: &ModelConfig, slots: usize) -> u64 {
 }
 
 /// [`DEFAULT_SHARE`] of the memory that is free now, within the limits of the control group.
-pub(super) fn default_budget() -> u64 {
+pub fn default_budget() -> u64 {
     (available() as f64 * DEFAULT_SHARE) as u64
 }
 

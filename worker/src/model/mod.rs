@@ -44,6 +44,8 @@ pub struct LoadOptions {
     pub slots: usize,
     /// Memory budget in bytes; without one, a share of what is free.
     pub memory: Option<u64>,
+    /// Other models use the memory too: the KV takes its usual size, not all that the budget leaves.
+    pub beside_others: bool,
     pub kv: KvType,
     /// Positions of the longest sequence; without a wish, what the model was made for.
     pub context: Option<usize>,
@@ -139,6 +141,7 @@ pub fn load_gguf(paths: &[PathBuf], options: &LoadOptions) -> Result<LoadedModel
         slots: options.slots,
         kv: options.kv,
         budget: options.memory,
+        beside_others: options.beside_others,
     };
     let memory = memory::plan(&config, demand).map_err(|problem| LoadError::TooLarge {
         path: path.clone(),
@@ -190,6 +193,7 @@ pub fn load_safetensors(dir: &Path, options: &LoadOptions) -> Result<LoadedModel
         slots: options.slots,
         kv: options.kv,
         budget: options.memory,
+        beside_others: options.beside_others,
     };
     let memory = memory::plan(&config, demand).map_err(|problem| LoadError::TooLarge {
         path: dir.to_owned(),

@@ -94,6 +94,30 @@ pub fn digest(
     Ok((sha256, bytes))
 }
 
+/// A file of the user's own whose digest is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RememberedFile {
+    pub path: PathBuf,
+    pub sha256: [u8; 32],
+    pub bytes: u64,
+}
+
+/// The files whose digests are remembered and that have not changed since.
+pub fn remembered(cache_dir: &Path) -> Vec<RememberedFile> {
+    let entries = std::fs::read_dir(cache_dir).into_iter().flatten();
+    let known = entries.flatten().filter_map(|entry| {
+        let text = std::fs::read(entry.path()).ok()?;
+        let remembered: Remembered = serde_json::from_slice(&text).ok()?;
+        let unchanged = stamp(&remembered.stamp.path).ok()? == remembered.stamp;
+        unchanged.then_some(RememberedFile {
+            sha256: parse_digest(&remembered.sha256)?,
+            bytes: remembered.stamp.bytes,
+            path: remembered.stamp.path,
+        })
+    });
+    known.collect()
+}
+
 /// What the digesting of a file that is not remembered does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hashing {

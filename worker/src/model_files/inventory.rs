@@ -150,7 +150,7 @@ impl ModelStore {
         Ok(freed)
     }
 
-    fn manifests(&self) -> Result<Vec<Manifest>, ModelError> {
+    pub(super) fn manifests(&self) -> Result<Vec<Manifest>, ModelError> {
         let directory = self.layout.refs();
         let entries = std::fs::read_dir(&directory)
             .map_err(|e| ModelError::io("cannot list", &directory, e))?;

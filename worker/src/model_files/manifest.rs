@@ -72,13 +72,17 @@ pub fn identity(files: &[FileRecord]) -> [u8; 32] {
     {
         return digest;
     }
+    Sha256::digest(manifest_text(files)).into()
+}
+
+/// The text whose sha256 is the identity of a model of several files.
+pub fn manifest_text(files: &[FileRecord]) -> String {
     let mut sorted: Vec<&FileRecord> = files.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut hasher = Sha256::new();
-    for file in sorted {
-        hasher.update(format!("{}  {}\n", file.sha256, file.name));
-    }
-    hasher.finalize().into()
+    let lines = sorted
+        .iter()
+        .map(|file| format!("{}  {}\n", file.sha256, file.name));
+    lines.collect()
 }
 
 /// A digest from its 64 hex digits.

@@ -9,6 +9,7 @@
 //! reference whose manifest and blobs are on disk never needs the network again.
 
 mod blob;
+mod by_sha;
 mod catalog;
 mod choose;
 mod download;
@@ -30,6 +31,7 @@ mod wheel;
 
 use std::path::PathBuf;
 
+pub use by_sha::{Blob, Origin};
 pub use catalog::{Catalog, CatalogEntry, DEFAULT_ALIAS, HubFile, Source, WheelPart, WheelSource};
 pub use error::ModelError;
 pub use hub_options::{HubOptions, Token};

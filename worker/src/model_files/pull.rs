@@ -254,7 +254,7 @@ impl ModelStore {
         })
     }
 
-    async fn lock_blob(
+    pub(super) async fn lock_blob(
         &self,
         expected: &Expected,
         progress: &dyn PullProgress,
@@ -268,19 +268,23 @@ impl ModelStore {
         .await
     }
 
-    async fn open_partial(&self, expected: &Expected) -> Result<Partial, ModelError> {
+    pub(super) async fn open_partial(&self, expected: &Expected) -> Result<Partial, ModelError> {
         let (directory, expected) = (self.layout.partial(), expected.clone());
         blocking(move || Partial::open(&directory, expected)).await
     }
 
-    async fn install(&self, partial: Partial, sha256: [u8; 32]) -> Result<(), ModelError> {
+    pub(super) async fn install(
+        &self,
+        partial: Partial,
+        sha256: [u8; 32],
+    ) -> Result<(), ModelError> {
         let blobs = self.layout.blobs();
         blocking(move || partial.install(&blobs, &sha256))
             .await
             .map(|_: PathBuf| ())
     }
 
-    fn check_space(&self, needed: u64) -> Result<(), ModelError> {
+    pub(super) fn check_space(&self, needed: u64) -> Result<(), ModelError> {
         let path = self.layout.partial();
         let free = fs4::available_space(&path)
             .map_err(|e| ModelError::io("cannot ask for the free space of", &path, e))?;

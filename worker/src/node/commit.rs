@@ -1,6 +1,9 @@
-//! Committing results: group after group, patient when the store is full or locked.
+//! Committing results and giving jobs back: group after group, patient when the store is full, locked or away.
 
-use rbee_queue::store::Finish;
+use super::backoff::Backoff;
+use super::lease::Fence;
+use rbee_queue::queue::Held;
+use rbee_queue::store::{Finish, ReleaseCause};
 use rbee_queue::{Batches, NodeInstance, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,60 +11,90 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// How long to wait before a store that has no room now is tried again.
+/// The longest wait before a store that takes nothing now is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Groups between the node and the store.
 const GROUPS_WAITING: usize = 1;
+/// Groups that are done and whose end the node has not heard of yet.
+const ENDS_WAITING: usize = 4;
+
+/// What goes to the store in one go.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// Results.
+    pub finishes: Vec<Finish>,
+    /// Jobs that the node gives back.
+    pub returns: Vec<Held>,
+}
+
+impl Group {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.finishes.is_empty() && self.returns.is_empty()
+    }
+
+    fn jobs(&self) -> Vec<Held> {
+        let finished = self.finishes.iter().map(|finish| Held {
+            job: finish.job,
+            attempt: finish.attempt,
+        });
+        finished.chain(self.returns.iter().copied()).collect()
+    }
+}
 
 /// The task that commits.
 pub struct Committer {
-    groups: mpsc::Sender<Vec<Finish>>,
+    groups: mpsc::Sender<Group>,
     task: JoinHandle<Result<(), StoreError>>,
     ending: Arc<AtomicBool>,
 }
 
+/// What the task works with.
+pub struct Ledger {
+    /// Store and queue.
+    pub batches: Batches,
+    /// Whose jobs they are.
+    pub node: NodeInstance,
+    /// Nothing is committed once it does not hold.
+    pub fence: Fence,
+    /// While the store takes nothing, it holds its sentence.
+    pub blocked: watch::Sender<Option<String>>,
+}
+
 impl Committer {
-    /// Starts the task. While the store takes nothing, `blocked` holds its sentence.
-    pub fn start(
-        batches: Batches,
-        node: NodeInstance,
-        blocked: watch::Sender<Option<String>>,
-    ) -> Committer {
-        let (groups, mut waiting) = mpsc::channel::<Vec<Finish>>(GROUPS_WAITING);
+    /// Starts the task. The receiver hears of the jobs that are done with.
+    pub fn start(ledger: Ledger) -> (Committer, mpsc::Receiver<Vec<Held>>) {
+        let (groups, mut waiting) = mpsc::channel::<Group>(GROUPS_WAITING);
+        let (tell, ended) = mpsc::channel(ENDS_WAITING);
         let ending = Arc::new(AtomicBool::new(false));
-        let patience = Arc::clone(&ending);
+        let impatient = Arc::clone(&ending);
         let task = tokio::spawn(async move {
             while let Some(group) = waiting.recv().await {
-                loop {
-                    match batches.finish(&node, group.clone()).await {
-                        Ok(_) => break,
-                        Err(error) if error.is_temporary() && !patience.load(Ordering::Acquire) => {
-                            if blocked.send_replace(Some(error.to_string())).is_none() {
-                                tracing::warn!(%error, "results wait for the store");
-                            }
-                            tokio::time::sleep(RETRY_AFTER).await;
-                        }
-                        Err(error) => return Err(error),
-                    }
+                let jobs = group.jobs();
+                if !ledger.settle(group, &impatient).await? {
+                    return Ok(());
                 }
-                blocked.send_if_modified(|reason| reason.take().is_some());
+                // A node that leaves does not listen any more.
+                let _ = tell.send(jobs).await;
             }
             Ok(())
         });
-        Committer {
+        let committer = Committer {
             groups,
             task,
             ending,
-        }
+        };
+        (committer, ended)
     }
 
-    /// Room for one group; `None` if the task has failed.
-    pub async fn ready(&self) -> Option<mpsc::Permit<'_, Vec<Finish>>> {
-        self.groups.reserve().await.ok()
+    /// Room for one group; `None` if the task has ended.
+    pub fn ready(&self) -> impl Future<Output = Option<mpsc::OwnedPermit<Group>>> + use<> {
+        let groups = self.groups.clone();
+        async move { groups.reserve_owned().await.ok() }
     }
 
     /// Commits the last group and ends. It is not patient any more: a result that is not stored is computed again.
-    pub async fn finish(self, last: Vec<Finish>) -> Result<(), StoreError> {
+    pub async fn finish(self, last: Group) -> Result<(), StoreError> {
         self.ending.store(true, Ordering::Release);
         if !last.is_empty() {
             // A task that has failed meanwhile says so below.
@@ -69,5 +102,50 @@ impl Committer {
         }
         drop(self.groups);
         self.task.await.expect("the committing task does not panic")
+    }
+
+    /// Ends at once: what is not committed never will be.
+    pub fn abandon(self) {
+        self.task.abort();
+    }
+}
+
+impl Ledger {
+    /// Brings a group into the store. False once the lease does not hold any more.
+    async fn settle(&self, group: Group, impatient: &AtomicBool) -> Result<bool, StoreError> {
+        let mut retry = Backoff::up_to(RETRY_AFTER);
+        loop {
+            if !self.fence.holds() {
+                return Ok(false);
+            }
+            match self.write(&group).await {
+                Ok(()) => break,
+                Err(error) if error.is_temporary() && !impatient.load(Ordering::Acquire) => {
+                    if self.blocked.send_replace(Some(error.to_string())).is_none() {
+                        tracing::warn!(%error, node = %self.node, "results wait for the store");
+                    }
+                    retry.wait().await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.blocked
+            .send_if_modified(|reason| reason.take().is_some());
+        Ok(true)
+    }
+
+    async fn write(&self, group: &Group) -> Result<(), StoreError> {
+        if !group.finishes.is_empty() {
+            self.batches
+                .finish(&self.node, group.finishes.clone())
+                .await?;
+        }
+        if !group.returns.is_empty() {
+            let cause = ReleaseCause::Returned;
+            self.batches
+                .release(&self.node, &group.returns, cause)
+                .await?;
+        }
+        Ok(())
     }
 }

@@ -1,54 +1,99 @@
-//! The jobs that a node has: those it has taken, those with the engine, and the results that wait for the store.
+//! The jobs that a node has: those it has taken, those with an engine, and the results that wait for the store.
 
+use super::ask::{Ask, Asks};
+use super::commit::Group;
 use super::host::Host;
+use super::intake::Taken;
+use super::recent::Recent;
+use super::watching::Interest;
 use super::{Finish, MAX_UNCOMMITTED, NodeOptions, RunningJobs};
 use crate::engine::{EngineEvent, EngineJob, Priority};
 use rbee_queue::queue::{Held, TextEvent, Work};
 use rbee_queue::record::RECORD_VERSION;
-use rbee_queue::{JobError, JobStats, ModelSha, Outcome, ResultRecord};
-use std::collections::{HashMap, VecDeque};
+use rbee_queue::{JobError, JobRef, JobStats, ModelSha, Outcome, ResultRecord};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::Semaphore;
 
-/// Jobs that are taken beside two for each slot, so that the engine never waits for the inbox.
+/// Batch jobs that an engine gets beside two for each slot, so that it never waits for the desk.
 const AHEAD: usize = 16;
+/// Models whose jobs may be on the desk at full strength, engine and waiting ones together.
+const MODELS_ABREAST: usize = 4;
 
 struct RunningJob {
     held: Held,
+    model: ModelSha,
     alone: bool,
+    /// The node has given the job back, or lost it: what comes of it is nobody's business.
+    disowned: bool,
+}
+
+/// What one model has done and does.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelWork {
+    /// Its jobs that are with the engine.
+    pub running: usize,
+    /// Its jobs that wait for the engine.
+    pub pending: usize,
+    /// Jobs that ended since the node began.
+    pub ended: u64,
+    /// Since when it has no job.
+    pub idle_since: Instant,
 }
 
 /// Keeps the jobs of a node from inbox to store.
 pub struct Desk {
     name: String,
     stream: bool,
+    slots: usize,
+    /// Batch jobs that an engine gets at most.
+    most_running: usize,
     running_jobs: Box<dyn RunningJobs>,
     /// A permit for each job that may still be taken.
     room: Arc<Semaphore>,
-    /// Taken, not with the engine yet.
+    /// All that is here under these attempts: pending, running or waiting for the store.
+    known: HashSet<Held>,
+    /// What was done with lately: a queue that lost its memory may bring it again.
+    past: Recent,
+    /// Cancels that came before their jobs.
+    early_cancels: Recent,
+    /// Taken, not with an engine yet.
     pending: VecDeque<Work>,
-    /// With the engine, by the engine's id.
+    /// With an engine, by the engine's id.
     running: HashMap<u64, RunningJob>,
-    finishes: Vec<Finish>,
-    /// The next id for the engine.
+    /// How many of them are disowned.
+    disowned: usize,
+    models: HashMap<ModelSha, ModelWork>,
+    interest: Interest,
+    asks: Asks,
+    group: Group,
+    /// The next id for an engine.
     next_id: u64,
-    /// Jobs that ended since [`take_ended`](Desk::take_ended).
-    ended: u64,
 }
 
 impl Desk {
     /// An empty desk.
     pub fn new(options: &NodeOptions, running_jobs: Box<dyn RunningJobs>) -> Desk {
+        let most_running = options.slots * 2 + AHEAD;
         Desk {
             name: options.name.clone(),
             stream: options.stream,
+            slots: options.slots,
+            most_running,
             running_jobs,
-            room: Arc::new(Semaphore::new(options.slots * 2 + AHEAD)),
+            room: Arc::new(Semaphore::new(most_running * MODELS_ABREAST)),
+            known: HashSet::new(),
+            past: Recent::default(),
+            early_cancels: Recent::default(),
             pending: VecDeque::new(),
             running: HashMap::new(),
-            finishes: Vec::new(),
+            disowned: 0,
+            models: HashMap::new(),
+            interest: Interest::default(),
+            asks: Asks::default(),
+            group: Group::default(),
             next_id: 0,
-            ended: 0,
         }
     }
 
@@ -57,52 +102,136 @@ impl Desk {
         Arc::clone(&self.room)
     }
 
-    /// Puts taken work on the desk.
-    pub fn take_in(&mut self, work: Vec<Work>) {
-        self.pending.extend(work);
-    }
-
-    /// Gives the engine what it may have. A job that runs alone waits until the engine is empty, and all others wait for
-    /// its end.
-    pub fn feed(&mut self, host: &Host) {
-        let Some(engine) = host.engine() else {
-            return;
-        };
-        while let Some(work) = self.pending.front() {
-            let alone = work.alone || self.running.values().any(|job| job.alone);
-            if alone && !self.running.is_empty() {
-                return;
+    /// Puts taken work on the desk; what is here already under the same attempt is passed over.
+    pub fn take_in(&mut self, taken: Taken) {
+        for work in taken.work {
+            let held = work.held();
+            if !self.known.insert(held) {
+                tracing::debug!(job = %held.job, "a job came twice");
+                self.room.add_permits(1);
+            } else if self.past.contains(&held) {
+                // The store has its end; giving it back makes the inbox forget it.
+                self.give_back(held);
+            } else if self.early_cancels.contains(&held) {
+                self.end(held, cancelled());
+            } else {
+                self.model(work.model).pending += 1;
+                let place = match work.priority {
+                    rbee_queue::Priority::Interactive => self.first_batch_job(),
+                    rbee_queue::Priority::Batch => self.pending.len(),
+                };
+                self.pending.insert(place, work);
             }
-            let work = self.pending.pop_front().expect("it was just seen");
-            let id = self.next_id;
-            self.next_id += 1;
-            let job = RunningJob {
-                held: work.held(),
-                alone: work.alone,
-            };
-            self.running_jobs.begin(work.job);
-            self.running.insert(id, job);
-            let submitted = engine.submit(EngineJob {
-                id,
-                request: work.request.expect("small work carries its request"),
-                job_key: work.key,
-                batch_seed: work.seed,
-                template_date: work.template_date,
-                priority: Priority::Batch,
-                stream: self.stream,
-            });
-            if let Err(error) = submitted {
-                // An engine that has ended says so by its events; the job is given back when the node leaves.
-                tracing::warn!(%error, "the engine did not take a job");
-                return;
+        }
+        for (held, error) in taken.refused {
+            if self.known.insert(held) {
+                self.end(held, error);
+            } else {
+                self.room.add_permits(1);
+            }
+        }
+        for held in taken.gone {
+            if self.known.insert(held) {
+                self.give_back(held);
+            } else {
+                self.room.add_permits(1);
             }
         }
     }
 
-    /// Takes the engine's events. Returns the text to be published.
+    fn first_batch_job(&self) -> usize {
+        let batch = |work: &Work| work.priority == rbee_queue::Priority::Batch;
+        let first = self.pending.iter().position(batch);
+        first.unwrap_or(self.pending.len())
+    }
+
+    fn model(&mut self, model: ModelSha) -> &mut ModelWork {
+        self.models.entry(model).or_insert_with(|| ModelWork {
+            running: 0,
+            pending: 0,
+            ended: 0,
+            idle_since: Instant::now(),
+        })
+    }
+
+    /// Gives the engines what they may have. A job that runs alone waits until all engines are empty, and all others
+    /// wait for its end.
+    pub fn feed(&mut self, host: &Host) {
+        self.asks.sweep(host);
+        let mut place = 0;
+        while let Some(work) = self.pending.get(place) {
+            if self.running.len() == 1 && self.running.values().any(|job| job.alone) {
+                return;
+            }
+            if !host.serves(&work.model) || !self.may_run(work) {
+                place += 1;
+            } else if work.alone && !self.running.is_empty() {
+                return;
+            } else if let Some(work) = self.pending.remove(place) {
+                self.submit(work, host);
+            }
+        }
+    }
+
+    fn may_run(&self, work: &Work) -> bool {
+        let running = self
+            .models
+            .get(&work.model)
+            .map_or(0, |model| model.running);
+        let full = running >= self.most_running && work.priority == rbee_queue::Priority::Batch;
+        // A job that was given back and has come again waits until its former self has left the engine.
+        let twice = || self.running.values().any(|job| job.held.job == work.job);
+        !(full || self.disowned > 0 && twice())
+    }
+
+    fn submit(&mut self, work: Work, host: &Host) {
+        let Some(engine) = host.engine(&work.model) else {
+            return;
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        let held = work.held();
+        self.running_jobs.begin(held);
+        let model = self.model(work.model);
+        model.pending -= 1;
+        model.running += 1;
+        self.running.insert(
+            id,
+            RunningJob {
+                held,
+                model: work.model,
+                alone: work.alone,
+                disowned: false,
+            },
+        );
+        let submitted = engine.submit(EngineJob {
+            id,
+            request: work
+                .request
+                .expect("intake reads missing requests from the store"),
+            job_key: work.key,
+            batch_seed: work.seed,
+            template_date: work.template_date,
+            priority: match work.priority {
+                rbee_queue::Priority::Interactive => Priority::Interactive,
+                rbee_queue::Priority::Batch => Priority::Batch,
+            },
+            stream: self.stream || self.interest.has(held.job, Instant::now()),
+        });
+        if let Err(error) = submitted {
+            // An engine that has ended says so by its events; the job is given back when the node leaves.
+            tracing::warn!(%error, "the engine did not take a job");
+        }
+    }
+
+    /// Takes engines' events. Returns the text to be published.
     pub fn hear(&mut self, events: Vec<EngineEvent>) -> Vec<TextEvent> {
         let mut texts = Vec::new();
+        let now = Instant::now();
         for event in events {
+            let Some(event) = self.asks.hear(event) else {
+                continue;
+            };
             match event {
                 EngineEvent::Started { .. } => {}
                 EngineEvent::Text {
@@ -111,9 +240,11 @@ impl Desk {
                     first_token,
                     tokens,
                     text,
-                    ..
                 } => {
-                    if let Some(job) = self.running.get(&id) {
+                    let job = self.running.get(&id).filter(|job| !job.disowned);
+                    if let Some(job) = job
+                        && (self.stream || self.interest.has(job.held.job, now))
+                    {
                         texts.push(TextEvent {
                             job: job.held.job,
                             attempt: job.held.attempt,
@@ -124,21 +255,31 @@ impl Desk {
                         });
                     }
                 }
-                EngineEvent::Finished { id, record, stats } => {
-                    if let Some(job) = self.running.remove(&id) {
-                        self.running_jobs.end(job.held.job);
-                        self.finish(job.held, record, stats);
-                    }
-                }
+                EngineEvent::Finished { id, record, stats } => self.finished(id, record, stats),
             }
         }
         texts
     }
 
+    fn finished(&mut self, id: u64, record: ResultRecord, stats: JobStats) {
+        let Some(job) = self.running.remove(&id) else {
+            return;
+        };
+        self.running_jobs.end(job.held);
+        let model = self.model(job.model);
+        model.running -= 1;
+        model.idle_since = Instant::now();
+        if job.disowned {
+            self.disowned -= 1;
+            return;
+        }
+        model.ended += 1;
+        self.finish(job.held, record, stats);
+    }
+
     fn finish(&mut self, held: Held, record: ResultRecord, stats: JobStats) {
         self.room.add_permits(1);
-        self.ended += 1;
-        self.finishes.push(Finish {
+        self.group.finishes.push(Finish {
             job: held.job,
             attempt: held.attempt,
             record,
@@ -149,71 +290,163 @@ impl Desk {
         });
     }
 
-    /// Cancels jobs: those that have not begun end at once.
+    /// Ends a job that no engine has seen with an error.
+    fn end(&mut self, held: Held, error: JobError) {
+        let record = ResultRecord {
+            version: RECORD_VERSION,
+            outcome: Outcome::Failed(error),
+        };
+        self.finish(held, record, JobStats::default());
+    }
+
+    fn give_back(&mut self, held: Held) {
+        self.room.add_permits(1);
+        self.group.returns.push(held);
+    }
+
+    /// Cancels jobs: those that have not begun end at once, those that have not come will.
     pub fn cancel(&mut self, jobs: &[Held], host: &Host) {
-        for cancelled in jobs {
-            let running = self.running.iter().find(|(_, job)| job.held == *cancelled);
-            if let (Some((id, _)), Some(engine)) = (running, host.engine()) {
-                engine.cancel(*id);
+        for held in jobs {
+            if !self.known.contains(held) {
+                self.early_cancels.note(*held);
+                continue;
             }
-            if let Some(place) = self
-                .pending
-                .iter()
-                .position(|work| work.held() == *cancelled)
-            {
-                self.pending.remove(place);
-                let error = JobError::new("cancelled", "The job was cancelled before it began.");
-                let record = ResultRecord {
-                    version: RECORD_VERSION,
-                    outcome: Outcome::Failed(error),
-                };
-                self.finish(*cancelled, record, JobStats::default());
+            let running = self.running.iter().find(|(_, job)| job.held == *held);
+            if let Some((id, _)) = running {
+                host.engines().for_each(|engine| engine.cancel(*id));
+            }
+            let pending = self.pending.iter().position(|work| work.held() == *held);
+            if let Some(work) = pending.and_then(|place| self.pending.remove(place)) {
+                self.model(work.model).pending -= 1;
+                self.end(*held, cancelled());
             }
         }
     }
 
-    /// Takes the jobs away that this node will not run: all that have not begun when it drains, else those of models
-    /// that are not there.
-    pub fn unwanted(&mut self, resident: Option<ModelSha>, draining: bool) -> Vec<Held> {
-        let wanted = |work: &Work| !draining && Some(work.model) == resident;
-        let unwanted: Vec<Held> = self
-            .pending
-            .iter()
-            .filter(|work| !wanted(work))
-            .map(Work::held)
-            .collect();
-        self.pending.retain(wanted);
-        self.room.add_permits(unwanted.len());
-        unwanted
+    /// Somebody asks something beside the inbox.
+    pub fn ask(&mut self, ask: Box<Ask>, host: &Host) {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.asks.begin(id, ask, host, self.slots);
+    }
+
+    /// Somebody watches jobs: the text so far of those that run is told again, and from then on what is added.
+    pub fn watch(&mut self, jobs: &[JobRef], host: &Host) {
+        let now = Instant::now();
+        for job in jobs {
+            self.interest.note(*job, now);
+            let running = (self.running.iter())
+                .find(|(_, running)| running.held.job == *job && !running.disowned);
+            if let Some((id, _)) = running {
+                host.engines().for_each(|engine| engine.watch(*id));
+            }
+        }
+    }
+
+    /// Gives back what this node will not run: all that has not begun when it drains, else jobs of models that are
+    /// neither here nor on their way.
+    pub fn return_unwanted(&mut self, host: &Host, draining: bool) {
+        let wanted =
+            |work: &Work| !draining && (host.serves(&work.model) || host.is_coming(&work.model));
+        if self.pending.iter().all(wanted) {
+            return;
+        }
+        let (kept, unwanted): (VecDeque<Work>, VecDeque<Work>) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition(wanted);
+        self.pending = kept;
+        for work in unwanted {
+            self.model(work.model).pending -= 1;
+            self.give_back(work.held());
+        }
+    }
+
+    /// Gives back all jobs that are with engines, and stops them.
+    pub fn return_running(&mut self, host: &Host) {
+        for held in self.disown(host) {
+            self.give_back(held);
+        }
+    }
+
+    /// Stops all jobs that are with engines; nothing that comes of them counts. Returns them.
+    fn disown(&mut self, host: &Host) -> Vec<Held> {
+        let mut disowned = Vec::new();
+        for (id, job) in &mut self.running {
+            if !job.disowned {
+                job.disowned = true;
+                disowned.push(job.held);
+                host.engines().for_each(|engine| engine.cancel(*id));
+            }
+        }
+        self.disowned += disowned.len();
+        disowned
+    }
+
+    /// The lease is lost: whatever is here is others' now. Engines stop their jobs within two steps.
+    pub fn abandon(&mut self, host: &Host) {
+        self.disown(host);
+        for work in std::mem::take(&mut self.pending) {
+            self.model(work.model).pending -= 1;
+        }
+        // What was taken and never came here took permits with it.
+        self.room = Arc::new(Semaphore::new(self.most_running * MODELS_ABREAST));
+        self.group = Group::default();
+        self.known.clear();
+        self.past.clear();
+        self.early_cancels.clear();
+        self.interest.clear();
+    }
+
+    /// The store is done with these.
+    pub fn forget(&mut self, jobs: &[Held]) {
+        for held in jobs {
+            self.known.remove(held);
+            self.past.note(*held);
+        }
     }
 
     /// Whether more results may come.
     pub fn has_room(&self) -> bool {
-        self.finishes.len() < MAX_UNCOMMITTED
+        self.group.finishes.len() < MAX_UNCOMMITTED
     }
 
-    /// Whether results wait for the store.
-    pub fn has_finishes(&self) -> bool {
-        !self.finishes.is_empty()
+    /// Whether something waits for the store.
+    pub fn has_group(&self) -> bool {
+        !self.group.is_empty()
     }
 
-    /// Takes the results that wait for the store.
-    pub fn take_finishes(&mut self) -> Vec<Finish> {
-        std::mem::take(&mut self.finishes)
+    /// Takes what waits for the store.
+    pub fn take_group(&mut self) -> Group {
+        std::mem::take(&mut self.group)
     }
 
-    /// Jobs that ended since the last call.
-    pub fn take_ended(&mut self) -> u64 {
-        std::mem::take(&mut self.ended)
+    /// What each model has done and does.
+    pub fn models(&self) -> &HashMap<ModelSha, ModelWork> {
+        &self.models
     }
 
-    /// No job is here, begun or not.
-    pub fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.running.is_empty()
+    /// Jobs that are taken and not finished.
+    pub fn jobs(&self) -> usize {
+        self.pending.len() + self.running.len()
     }
 
-    /// No job is here, and no result waits for the store.
+    /// Jobs that are with engines.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Whether a model has no job here.
+    pub fn is_idle_of(&self, model: &ModelSha) -> bool {
+        let running = self.models.get(model).map_or(0, |model| model.running);
+        running + self.asks.of(model) == 0
+    }
+
+    /// No job is here, begun or not, and nothing waits for the store.
     pub fn is_empty(&self) -> bool {
-        self.is_idle() && self.finishes.is_empty()
+        self.jobs() == 0 && self.group.is_empty()
     }
+}
+
+fn cancelled() -> JobError {
+    JobError::new("cancelled", "The job was cancelled before it began.")
 }

@@ -1,19 +1,25 @@
 //! What a node says of itself, and how it is told what to do.
 
+use super::ask::Ask;
 use super::desk::Desk;
+use super::disk::Disk;
 use super::host::{Host, Loaded};
+use super::rates::Rates;
 use super::{NodeOptions, STATUS_EVERY};
 use crate::engine::EngineStats;
-use rbee_queue::{JobError, ModelSha, NodeInstance};
+use rbee_queue::node::{Device, FailedLoad, ResidentModel};
+use rbee_queue::queue::LoadWish;
+use rbee_queue::{JobError, ModelSha, NodeInstance, NodeReport};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 /// Commands that wait for the node.
 const COMMANDS_WAITING: usize = 16;
-/// Weight of the newest interval in the measured rate.
-const NEWEST: f64 = 0.3;
-/// Rates are measured over intervals of this length.
-const RATE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a failed load is told.
+const FAILURE_KEPT: Duration = Duration::from_secs(60);
+/// Failed loads that are told at most.
+const FAILURES_MAX: usize = 16;
 
 /// A model that could not be loaded.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +33,7 @@ pub struct LoadFailure {
 /// A node at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeStatus {
-    /// Its instance id.
+    /// Its instance id: another one after a lease was lost.
     pub node: NodeInstance,
     /// Equal digests compute equal bytes.
     pub numerics: String,
@@ -45,15 +51,21 @@ pub struct NodeStatus {
     pub draining: bool,
     /// Why results cannot be stored now.
     pub blocked: Option<String>,
-    /// The engine's figures; `None` without a model.
+    /// The engines' figures together; `None` without a model.
     pub engine: Option<EngineStats>,
+    /// What it says to the store with each heartbeat.
+    pub report: NodeReport,
 }
 
 /// What a node is told to do.
 #[derive(Debug)]
 pub enum Command {
-    /// Bring a model into memory as soon as no job runs.
-    Load(ModelSha),
+    /// Bring a model into memory in place of all that are there, as soon as they are idle.
+    Replace(ModelSha),
+    /// Bring a model into memory.
+    Load(LoadWish),
+    /// Answer a question.
+    Ask(Box<Ask>),
     /// Take no new work, finish what runs, leave.
     Drain,
     /// Leave now.
@@ -63,15 +75,14 @@ pub enum Command {
 /// The way to ask and tell a running node. When all its clones are dropped, the node drains.
 #[derive(Debug, Clone)]
 pub struct NodeHandle {
-    instance: NodeInstance,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<NodeStatus>,
 }
 
 impl NodeHandle {
-    /// The node's instance id.
-    pub fn instance(&self) -> &NodeInstance {
-        &self.instance
+    /// The node's instance id: another one after a lease was lost.
+    pub fn instance(&self) -> NodeInstance {
+        self.status.borrow().node.clone()
     }
 
     /// The node's status as it changes. It closes when the node has left.
@@ -79,10 +90,20 @@ impl NodeHandle {
         self.status.clone()
     }
 
-    /// Wishes for a model in memory. It is loaded as soon as no job runs, in place of the one that is there; the status
-    /// tells what came of it.
+    /// Wishes for a model in memory. It is loaded in place of those that are there as soon as they have no jobs; the
+    /// status tells what came of it.
     pub async fn load(&self, model: ModelSha) {
-        self.tell(Command::Load(model)).await;
+        self.tell(Command::Replace(model)).await;
+    }
+
+    /// Wishes for a model in memory beside those that are there.
+    pub async fn load_beside(&self, wish: LoadWish) {
+        self.tell(Command::Load(wish)).await;
+    }
+
+    /// Asks something beside the inbox.
+    pub async fn ask(&self, ask: Ask) {
+        self.tell(Command::Ask(Box::new(ask))).await;
     }
 
     /// Lets the node take no new work, finish what runs, and leave.
@@ -104,10 +125,11 @@ impl NodeHandle {
 /// Keeps the status that everybody sees.
 pub struct StatusBoard {
     status: watch::Sender<NodeStatus>,
+    report: watch::Sender<NodeReport>,
     blocked: watch::Sender<Option<String>>,
+    rates: Rates,
+    failures: VecDeque<(Instant, FailedLoad)>,
     updated_at: Instant,
-    measured_at: Instant,
-    ended: u64,
 }
 
 impl StatusBoard {
@@ -116,6 +138,7 @@ impl StatusBoard {
         instance: &NodeInstance,
         options: &NodeOptions,
     ) -> (StatusBoard, mpsc::Receiver<Command>, NodeHandle) {
+        let report = first_report(options);
         let (status, seen) = watch::channel(NodeStatus {
             node: instance.clone(),
             numerics: options.numerics.clone(),
@@ -127,21 +150,29 @@ impl StatusBoard {
             draining: false,
             blocked: None,
             engine: None,
+            report: report.clone(),
         });
         let (sender, commands) = mpsc::channel(COMMANDS_WAITING);
         let board = StatusBoard {
             status,
+            report: watch::Sender::new(report),
             blocked: watch::Sender::new(None),
+            rates: Rates::new(),
+            failures: VecDeque::new(),
             updated_at: Instant::now(),
-            measured_at: Instant::now(),
-            ended: 0,
         };
         let handle = NodeHandle {
-            instance: instance.clone(),
             commands: sender,
             status: seen,
         };
         (board, commands, handle)
+    }
+
+    /// The node is another instance from now on.
+    pub fn reborn(&self, instance: &NodeInstance) {
+        self.blocked.send_replace(None);
+        self.status
+            .send_modify(|status| status.node = instance.clone());
     }
 
     /// Where the committing task says that the store takes nothing.
@@ -149,58 +180,153 @@ impl StatusBoard {
         self.blocked.clone()
     }
 
-    /// Notes what came of a load.
-    pub fn loaded(&self, loaded: Loaded) {
-        self.status.send_modify(|status| match loaded.outcome {
-            Ok(numerics) => {
-                status.numerics = numerics;
-                status.load_failure = None;
-            }
-            Err(error) => {
-                status.load_failure = Some(LoadFailure {
-                    model: loaded.model,
-                    error,
-                });
-            }
-        });
+    /// The report as it changes.
+    pub fn report(&self) -> watch::Receiver<NodeReport> {
+        self.report.subscribe()
     }
 
-    /// Brings the status up to date: at once where a model, the draining or a failure changed, else now and then.
-    pub fn update(&mut self, host: &Host, desk: &mut Desk, draining: bool) {
-        let resident: Vec<ModelSha> = host.resident().into_iter().collect();
-        let loading: Vec<ModelSha> = host.loading().into_iter().collect();
+    /// Notes what came of a load.
+    pub fn loaded(&mut self, loaded: Loaded) {
+        let model = loaded.model;
+        self.failures.retain(|(_, failed)| failed.model != model);
+        match loaded.outcome {
+            Ok(numerics) => self.status.send_modify(|status| {
+                status.numerics = numerics;
+                status.load_failure = None;
+            }),
+            Err(error) => {
+                tracing::warn!(%model, code = error.code, "a model was not loaded: {}", error.message);
+                let failed = FailedLoad {
+                    model,
+                    code: error.code.clone(),
+                    message: error.message.clone(),
+                };
+                self.failures.push_back((Instant::now(), failed));
+                self.failures
+                    .drain(..self.failures.len().saturating_sub(FAILURES_MAX));
+                let failure = LoadFailure { model, error };
+                self.status
+                    .send_modify(|status| status.load_failure = Some(failure));
+            }
+        }
+    }
+
+    /// Brings the status up to date: at once where a model or the draining changed (then it is true), else now and then.
+    pub fn update(&mut self, host: &Host, desk: &Desk, disk: &Disk, draining: bool) -> bool {
+        let resident: Vec<ModelSha> = host.residents().map(|resident| resident.model).collect();
+        let loading: Vec<ModelSha> = host.loading().iter().map(|loading| loading.model).collect();
         let seen = self.status.borrow();
         let changed =
             seen.resident != resident || seen.loading != loading || seen.draining != draining;
         drop(seen);
         let now = Instant::now();
         if !changed && now.duration_since(self.updated_at) < STATUS_EVERY {
-            return;
+            return false;
         }
         self.updated_at = now;
-        self.ended += desk.take_ended();
-        let elapsed = now.duration_since(self.measured_at);
-        let rate = (elapsed >= RATE_INTERVAL && !desk.is_idle())
-            .then(|| self.ended as f64 / elapsed.as_secs_f64());
-        if elapsed >= RATE_INTERVAL {
-            // An idle node keeps its rate: it is a speed, not a load.
-            self.measured_at = now;
-            self.ended = 0;
-        }
+        self.rates.measure(desk.models(), host.residents(), now);
+        self.failures
+            .retain(|(at, _)| now.duration_since(*at) < FAILURE_KEPT);
+        let report = self.reported(host, desk, disk, draining, now);
+        self.report.send_replace(report.clone());
         self.status.send_modify(|status| {
+            status.jobs_per_s = resident
+                .iter()
+                .map(|model| self.rates.of(model).jobs_per_s)
+                .sum();
             status.resident = resident;
             status.loading = loading;
             status.draining = draining;
-            status.blocked.clone_from(&self.blocked.borrow());
-            status.engine = host.engine().map(|engine| engine.stats());
-            if let Some(rate) = rate {
-                let before = if status.jobs_per_s == 0.0 {
-                    rate
-                } else {
-                    status.jobs_per_s
-                };
-                status.jobs_per_s = before + (rate - before) * NEWEST;
+            status.blocked.clone_from(&report.blocked);
+            status.engine = host
+                .residents()
+                .map(|resident| resident.stats())
+                .reduce(sum);
+            status.report = report;
+        });
+        changed
+    }
+
+    fn reported(
+        &self,
+        host: &Host,
+        desk: &Desk,
+        disk: &Disk,
+        draining: bool,
+        now: Instant,
+    ) -> NodeReport {
+        let before = self.report.borrow().clone();
+        let resident = host.residents().map(|resident| {
+            let (rate, work) = (
+                self.rates.of(&resident.model),
+                desk.models().get(&resident.model),
+            );
+            let idle_since = match work {
+                Some(work) if work.running + work.pending > 0 => None,
+                Some(work) => Some(work.idle_since.max(resident.loaded_at)),
+                None => Some(resident.loaded_at),
+            };
+            ResidentModel {
+                model: resident.model,
+                bytes: resident.bytes,
+                running: work.map_or(0, |work| work.running),
+                jobs_per_s: rate.jobs_per_s,
+                tokens_per_s: rate.tokens_per_s,
+                idle_ms: idle_since.map_or(0, |since| now.duration_since(since).as_millis() as u64),
             }
         });
+        let all_sound = host.residents().all(|resident| resident.reproducible);
+        NodeReport {
+            numerics: self.status.borrow().numerics.clone(),
+            reproducible: all_sound,
+            resident: resident.collect(),
+            loading: host.loading(),
+            failed_loads: (self.failures.iter())
+                .map(|(_, failed)| failed.clone())
+                .collect(),
+            on_disk: disk.found(),
+            load_bytes_per_s: host.load_speed(),
+            running: desk.jobs(),
+            draining,
+            blocked: self.blocked.borrow().clone(),
+            steps: host.steps(),
+            ..before
+        }
+    }
+}
+
+fn first_report(options: &NodeOptions) -> NodeReport {
+    let cpu = options.memory.map(|memory_bytes| Device {
+        name: "cpu".to_owned(),
+        memory_bytes,
+    });
+    NodeReport {
+        name: options.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        address: options.address.clone(),
+        devices: cpu.into_iter().collect(),
+        slots: options.slots,
+        numerics: options.numerics.clone(),
+        reproducible: true,
+        ..NodeReport::default()
+    }
+}
+
+/// The figures of two engines together.
+fn sum(a: EngineStats, b: EngineStats) -> EngineStats {
+    EngineStats {
+        prompt_tokens: a.prompt_tokens + b.prompt_tokens,
+        completion_tokens: a.completion_tokens + b.completion_tokens,
+        prompt_tokens_per_s: a.prompt_tokens_per_s + b.prompt_tokens_per_s,
+        completion_tokens_per_s: a.completion_tokens_per_s + b.completion_tokens_per_s,
+        steps: a.steps + b.steps,
+        step_ms: a.step_ms.max(b.step_ms),
+        slots: a.slots + b.slots,
+        slots_used: a.slots_used + b.slots_used,
+        sequences_waiting: a.sequences_waiting + b.sequences_waiting,
+        jobs: a.jobs + b.jobs,
+        kv_blocks: a.kv_blocks + b.kv_blocks,
+        kv_blocks_used: a.kv_blocks_used + b.kv_blocks_used,
+        preemptions: a.preemptions + b.preemptions,
     }
 }

@@ -44,6 +44,7 @@ fn options() -> LoadOptions {
         threads: 1,
         slots: 4,
         memory: Some(1 << 30),
+        beside_others: false,
         kv: KvType::F16,
         context: None,
         kernel: None,

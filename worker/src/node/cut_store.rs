@@ -1,0 +1,95 @@
+//! A store that a test can cut off: its calls fail or hang, as over a network.
+
+use rbee_queue::ids::{BatchNo, JobIndex};
+use rbee_queue::store::*;
+use rbee_queue::*;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How the store can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// As ever.
+    Open,
+    /// Every call fails for now.
+    Failing,
+    /// No call returns.
+    Hanging,
+}
+
+/// Passes calls on to the store behind it, unless it is cut off.
+pub struct CutStore {
+    inner: Arc<dyn Store>,
+    cut: watch::Receiver<Cut>,
+}
+
+impl CutStore {
+    /// The store, and what cuts it off.
+    pub fn before(inner: Arc<dyn Store>) -> (Arc<dyn Store>, watch::Sender<Cut>) {
+        let (switch, cut) = watch::channel(Cut::Open);
+        (Arc::new(CutStore { inner, cut }), switch)
+    }
+
+    async fn gate(&self) -> Result<(), StoreError> {
+        let mut cut = self.cut.clone();
+        let state = cut.wait_for(|cut| *cut != Cut::Hanging).await;
+        match state.map(|cut| *cut) {
+            Ok(Cut::Failing) => Err(StoreError::Busy {
+                place: "a test".into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+macro_rules! pass_on {
+    ($(fn $name:ident($($arg:ident: $kind:ty),*) -> $out:ty;)*) => {
+        #[async_trait::async_trait]
+        impl Store for CutStore {
+            $(async fn $name(&self, $($arg: $kind),*) -> Result<$out, StoreError> {
+                self.gate().await?;
+                self.inner.$name($($arg),*).await
+            })*
+        }
+    };
+}
+
+pass_on! {
+    fn batch_create(new: NewBatch) -> (BatchId, BatchNo);
+    fn batch_fill(batch: BatchNo, jobs: Vec<NewJob>) -> ();
+    fn batch_seal(batch: BatchNo) -> Sealed;
+    fn batch_delete(batch: BatchNo) -> bool;
+    fn batch_hidden() -> Vec<HiddenBatch>;
+    fn batch_get(id: &BatchId) -> Option<Batch>;
+    fn batch_by_key(owner: &str, key: &str) -> Option<Batch>;
+    fn batch_free_key(batch: BatchNo) -> ();
+    fn batch_list(owner: Option<&str>, after: Option<&BatchId>, limit: usize) -> Vec<Batch>;
+    fn batch_open() -> Vec<Batch>;
+    fn batch_untold(limit: usize) -> Vec<Untold>;
+    fn batch_told(batch: BatchNo, again_in: Option<Duration>) -> ();
+    fn batch_pause(batch: BatchNo, reason: Option<&str>) -> ();
+    fn batch_cancel(batch: BatchNo) -> u64;
+    fn model_resolve(batch: BatchNo, model: BatchModel) -> ();
+    fn job_queued(query: QueuedQuery) -> Vec<QueuedJob>;
+    fn job_waiting(batch: BatchNo) -> Vec<JobSummary>;
+    fn place_many(places: Vec<Place>) -> Vec<PlaceOutcome>;
+    fn finish_many(finishes: Vec<Finish>) -> Vec<FinishOutcome>;
+    fn release_many(releases: Vec<Release>) -> Vec<bool>;
+    fn release_batch(batch: BatchNo, keep: &[NodeInstance]) -> u64;
+    fn job_placed(query: &PlacedQuery) -> Vec<PlacedJob>;
+    fn release_node(node: &NodeInstance, cause: ReleaseCause) -> u64;
+    fn retry_failed(batch: BatchNo, circumstance_only: bool) -> u64;
+    fn results_page(batch: BatchNo, from: JobIndex, limit: usize) -> ResultsPage;
+    fn finished_since(batch: BatchNo, after: u64, limit: usize) -> Vec<Finished>;
+    fn job_get(jobs: &[JobRef]) -> Vec<Option<StoredJob>>;
+    fn recount(batch: BatchNo) -> [u64; 5];
+    fn node_join(node: &NodeInstance, report: &NodeReport, lease: Duration) -> ();
+    fn node_renew(node: &NodeInstance, report: &NodeReport, lease: Duration) -> Renewal;
+    fn node_leave(node: &NodeInstance) -> ();
+    fn node_list() -> Vec<StoredNode>;
+    fn node_judge(keep: Duration) -> Vec<NodeInstance>;
+    fn node_drain(name: &str, drain: bool) -> ();
+    fn lead(holder: &str, lease: Duration) -> Option<u64>;
+    fn lead_end(holder: &str) -> ();
+}
