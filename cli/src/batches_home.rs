@@ -6,7 +6,6 @@ use std::sync::Arc;
 use rbee_queue::owner::LockError;
 use rbee_queue::{Batch, Batches, MemoryQueue, SqliteStore, Store};
 
-use crate::batch_view::Runner;
 use crate::failure::Failure;
 
 /// Whose the batches of an embedded store are: it has one user.
@@ -33,14 +32,14 @@ impl BatchesHome {
         &self.store
     }
 
-    /// Who runs a batch just now.
-    pub fn runner(&self, batch: &Batch) -> Runner {
+    /// The process that runs a batch just now.
+    pub fn runner(&self, batch: &Batch) -> Option<u32> {
         if batch.status.is_terminal() {
-            return Runner::Nobody;
+            return None;
         }
         match self.batches.take(&batch.id) {
-            Err(LockError::Held { pid, .. }) => Runner::Process(pid.unwrap_or(0)),
-            Ok(_) | Err(LockError::Io { .. }) => Runner::Nobody,
+            Err(LockError::Held { pid, .. }) => Some(pid.unwrap_or(0)),
+            Ok(_) | Err(LockError::Io { .. }) => None,
         }
     }
 

@@ -9,25 +9,26 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use rbee_queue::JobRef;
-use rbee_queue::ids::{BatchNo, JobIndex};
+use rbee_queue::ids::{Attempt, BatchNo, JobIndex, JobRef};
+use rbee_queue::queue::Held;
+use rbee_worker::node::RunningJobs;
 
-/// One entry: the batch's number plus one (0 is an empty entry), then the job's index.
-const ENTRY_BYTES: usize = 16;
+/// One entry: the batch's number plus one (0 is an empty entry), the job's index, and the attempt.
+const ENTRY_BYTES: usize = 24;
 /// More jobs than an engine ever holds; a longer file is not ours.
 const ENTRIES_MAX: u64 = 1 << 16;
 
 /// The jobs that the engine of this process holds.
 pub struct CrashJournal {
     file: File,
-    places: HashMap<JobRef, u64>,
+    places: HashMap<Held, u64>,
     free: Vec<u64>,
     end: u64,
 }
 
 impl CrashJournal {
     /// Takes the file over, and returns what the process before this one left in it.
-    pub fn open(file: File) -> io::Result<(CrashJournal, Vec<JobRef>)> {
+    pub fn open(file: File) -> io::Result<(CrashJournal, Vec<Held>)> {
         let entries = (file.metadata()?.len() / ENTRY_BYTES as u64).min(ENTRIES_MAX);
         let mut left = Vec::new();
         let mut entry = [0; ENTRY_BYTES];
@@ -48,7 +49,7 @@ impl CrashJournal {
     }
 
     /// Notes a job that the engine is about to get.
-    pub fn begin(&mut self, job: JobRef) -> io::Result<()> {
+    pub fn begin(&mut self, job: Held) -> io::Result<()> {
         let place = self.free.pop().unwrap_or_else(|| {
             self.end += 1;
             self.end - 1
@@ -59,7 +60,7 @@ impl CrashJournal {
     }
 
     /// Wipes out a job that the engine does not hold any more.
-    pub fn end(&mut self, job: JobRef) -> io::Result<()> {
+    pub fn end(&mut self, job: Held) -> io::Result<()> {
         let Some(place) = self.places.remove(&job) else {
             return Ok(());
         };
@@ -69,20 +70,46 @@ impl CrashJournal {
     }
 }
 
-fn encode(job: JobRef) -> [u8; ENTRY_BYTES] {
+/// Notes each job in the crash journal. A journal that cannot be written costs the blame after a crash, not the work.
+pub struct Journalled(pub CrashJournal);
+
+impl RunningJobs for Journalled {
+    fn begin(&mut self, job: Held) {
+        if let Err(error) = self.0.begin(job) {
+            tracing::warn!(%error, "the crash journal cannot be written");
+        }
+    }
+
+    fn end(&mut self, job: Held) {
+        if let Err(error) = self.0.end(job) {
+            tracing::warn!(%error, "the crash journal cannot be written");
+        }
+    }
+}
+
+fn encode(held: Held) -> [u8; ENTRY_BYTES] {
     let mut entry = [0; ENTRY_BYTES];
-    entry[..8].copy_from_slice(&(job.batch.0 + 1).to_le_bytes());
-    entry[8..].copy_from_slice(&job.index.0.to_le_bytes());
+    entry[..8].copy_from_slice(&(held.job.batch.0 + 1).to_le_bytes());
+    entry[8..16].copy_from_slice(&held.job.index.0.to_le_bytes());
+    entry[16..].copy_from_slice(&held.attempt.0.to_le_bytes());
     entry
 }
 
-fn decode(entry: &[u8; ENTRY_BYTES]) -> Option<JobRef> {
-    let (batch, index) = entry.split_at(8);
-    let batch = i64::from_le_bytes(batch.try_into().expect("half of an entry is 8 bytes"));
-    let index = u64::from_le_bytes(index.try_into().expect("half of an entry is 8 bytes"));
-    (batch > 0).then(|| JobRef {
-        batch: BatchNo(batch - 1),
-        index: JobIndex(index),
+fn decode(entry: &[u8; ENTRY_BYTES]) -> Option<Held> {
+    let mut number = [0; 8];
+    let mut read = |from: usize| {
+        number.copy_from_slice(&entry[from..from + 8]);
+        number
+    };
+    let batch = i64::from_le_bytes(read(0));
+    let index = u64::from_le_bytes(read(8));
+    let attempt = u64::from_le_bytes(read(16));
+    (batch > 0).then(|| Held {
+        job: JobRef {
+            batch: BatchNo(batch - 1),
+            index: JobIndex(index),
+        },
+        attempt: Attempt(attempt),
     })
 }
 
@@ -90,10 +117,13 @@ fn decode(entry: &[u8; ENTRY_BYTES]) -> Option<JobRef> {
 mod tests {
     use super::*;
 
-    fn job(index: u64) -> JobRef {
-        JobRef {
-            batch: BatchNo(0),
-            index: JobIndex(index),
+    fn job(index: u64) -> Held {
+        Held {
+            job: JobRef {
+                batch: BatchNo(0),
+                index: JobIndex(index),
+            },
+            attempt: Attempt(index + 1),
         }
     }
 
@@ -110,7 +140,7 @@ mod tests {
         journal.begin(job(9)).unwrap();
         drop(journal);
         let (_, mut left) = CrashJournal::open(file.try_clone().unwrap()).unwrap();
-        left.sort();
+        left.sort_by_key(|held| held.job);
         assert_eq!(left, [job(0), job(2), job(9)]);
         let (_, left) = CrashJournal::open(file).unwrap();
         assert_eq!(left, []);

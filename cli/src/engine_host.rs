@@ -3,15 +3,17 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use rbee_queue::ModelSha;
+use anyhow::Result;
+use rbee_queue::{JobError, ModelSha};
 use rbee_worker::engine::options::DEFAULT_SLOTS;
 use rbee_worker::engine::stub::{self, StubOptions};
 use rbee_worker::engine::{Engine, EngineEvent, EngineOptions, TextFace};
 use rbee_worker::kernels::Kernel;
-use rbee_worker::model::{self, LoadOptions, LoadedModel, numerics};
+use rbee_worker::model::memory::MemoryPlan;
+use rbee_worker::model::{self, LoadError, LoadOptions, LoadedModel, numerics};
 use rbee_worker::model_files::ResolvedModel;
 use rbee_worker::node::Hosted;
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use crate::commands::Context;
@@ -26,13 +28,12 @@ const EVENTS_WAITING: usize = 1024;
 /// What the stub engine announces as its numerics: its text depends on nothing but the job.
 const STUB_NUMERICS: &str = "stub";
 
-/// The stub engine's model, for every name.
-pub const STUB_MODEL: ModelSha = ModelSha([0; 32]);
-
-/// The stub engine's model of a name: as many as there are names.
+/// The stub engine's model of a name: another one for each, so that there are several.
 pub fn stub_model(name: &str) -> ModelSha {
-    use sha2::{Digest, Sha256};
-    ModelSha(Sha256::digest(format!("rbee stub model\n{name}")).into())
+    let mut hash = Sha256::new();
+    hash.update(b"rbee stub model\n");
+    hash.update(name);
+    ModelSha(hash.finalize().into())
 }
 
 /// A loaded model and the engine that runs it.
@@ -47,7 +48,8 @@ pub struct EngineHost {
 /// What is to be loaded.
 #[derive(Debug, Clone)]
 pub enum Source {
-    Stub,
+    /// The stub engine, under this name.
+    Stub(String),
     Files(ResolvedModel),
 }
 
@@ -55,7 +57,7 @@ impl Source {
     /// What the model is, whatever it is called.
     pub fn identity(&self) -> ModelSha {
         match self {
-            Source::Stub => STUB_MODEL,
+            Source::Stub(name) => stub_model(name),
             Source::Files(resolved) => ModelSha(resolved.sha256),
         }
     }
@@ -67,7 +69,7 @@ impl Source {
         args: &EngineArgs,
     ) -> Result<Source, Failure> {
         if args.engine == EngineKind::Stub {
-            return Ok(Source::Stub);
+            return Ok(Source::Stub(reference.to_owned()));
         }
         let models = models_home::open(&context.data()?)?;
         Ok(Source::Files(
@@ -86,8 +88,11 @@ impl EngineHost {
         let (events, receiver) = mpsc::channel(EVENTS_WAITING);
         let (args, talk) = (args.clone(), talk.clone());
         let model = source.identity();
-        let hosted =
-            tokio::task::spawn_blocking(move || host(&source, &args, &talk, events)).await??;
+        let room = Room::Alone(args.machine.memory);
+        let hosting = move || host(&source, &args, room, &talk, events);
+        let hosted = tokio::task::spawn_blocking(hosting)
+            .await?
+            .map_err(|error| anyhow::anyhow!(error.message))?;
         Ok(EngineHost {
             engine: hosted.engine,
             events: receiver,
@@ -106,53 +111,110 @@ impl EngineHost {
     }
 }
 
+/// How much memory a model may take.
+#[derive(Debug, Clone, Copy)]
+pub enum Room {
+    /// It is the only one: the budget that the user set, or what is free.
+    Alone(Option<u64>),
+    /// Others are in memory or will be: at most so many bytes, and no more than it needs.
+    Beside(u64),
+}
+
 /// Loads a model and starts an engine that tells its events to `events`. Blocks while it loads.
 pub fn host(
     source: &Source,
     args: &EngineArgs,
+    room: Room,
     talk: &Talk,
     events: mpsc::Sender<EngineEvent>,
-) -> Result<Hosted> {
+) -> Result<Hosted, JobError> {
     let options = EngineOptions {
         slots: slots(args),
         chunk_tokens: args.machine.chunk_tokens as usize,
     };
-    let (model, text, numerics) = match source {
-        Source::Stub => {
-            let token_time = Duration::from_micros(args.stub_token_us);
-            let (model, text) = stub::load(&StubOptions {
-                slots: slots(args),
-                token_time,
-                kv_blocks: None,
-            });
-            (model, text, STUB_NUMERICS.to_owned())
-        }
-        Source::Files(resolved) => {
-            let loaded = load(resolved, args, talk)?;
-            let text = TextFace {
-                tokenizer: loaded.tokenizer,
-                template: loaded.template,
-            };
-            (loaded.model, text, loaded.numerics)
-        }
+    let loaded = match source {
+        Source::Stub(name) => load_stub(name, args, room)?,
+        Source::Files(resolved) => load(resolved, args, room, talk)?,
     };
-    let engine = Engine::start(model, text, options, events)?;
-    Ok(Hosted { engine, numerics })
+    let text = TextFace {
+        tokenizer: loaded.tokenizer,
+        template: loaded.template,
+    };
+    let engine = Engine::start(loaded.model, text, options, events).map_err(|error| {
+        let message = format!("The engine cannot be started: {error}.");
+        JobError::new("model_load_failed", message)
+    })?;
+    Ok(Hosted {
+        engine,
+        numerics: loaded.numerics,
+        reproducible: loaded.reproducible,
+        bytes: loaded.memory.total(),
+    })
 }
 
-fn load(resolved: &ResolvedModel, args: &EngineArgs, talk: &Talk) -> Result<LoadedModel> {
+/// The stub engine has no weights, and its KV is small; both are planned like any other's.
+fn load_stub(name: &str, args: &EngineArgs, room: Room) -> Result<LoadedModel, JobError> {
+    let (model, text) = stub::load(&StubOptions {
+        slots: slots(args),
+        token_time: Duration::from_micros(args.stub_token_us),
+        kv_blocks: None,
+    });
+    let kv_blocks = model.kv_blocks();
+    let kv = kv_blocks as u64 * stub::BLOCK_BYTES;
+    let budget = match room {
+        Room::Alone(budget) => budget.unwrap_or(kv),
+        Room::Beside(budget) => budget,
+    };
+    if kv > budget {
+        let message = format!("The model {name} needs {kv} bytes and {budget} may be used.");
+        return Err(JobError::new("out_of_memory", message));
+    }
+    Ok(LoadedModel {
+        model,
+        tokenizer: text.tokenizer,
+        template: text.template,
+        memory: MemoryPlan {
+            weights: 0,
+            kv,
+            scratch: 0,
+            budget,
+            kv_blocks,
+        },
+        architecture: "stub".to_owned(),
+        sequential: false,
+        numerics: STUB_NUMERICS.to_owned(),
+        reproducible: true,
+    })
+}
+
+fn load(
+    resolved: &ResolvedModel,
+    args: &EngineArgs,
+    room: Room,
+    talk: &Talk,
+) -> Result<LoadedModel, JobError> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
+    let (memory, beside_others) = match room {
+        Room::Alone(memory) => (memory, false),
+        Room::Beside(memory) => (Some(memory), true),
+    };
     let options = LoadOptions {
         threads: args.machine.threads.map_or(cores, usize::from),
         slots: slots(args),
-        memory: args.machine.memory,
+        memory,
+        beside_others,
         kv: args.kv.into(),
         context: None,
         kernel: args.machine.kernel,
     };
-    let loaded = model::load(resolved, &options)
-        .with_context(|| format!("the model {} cannot be loaded", resolved.requested))?;
     let name = &resolved.requested;
+    let loaded = model::load(resolved, &options).map_err(|error| {
+        let code = match &error {
+            LoadError::TooLarge { .. } => "out_of_memory",
+            _ => "model_load_failed",
+        };
+        JobError::new(code, format!("the model {name} cannot be loaded: {error}"))
+    })?;
     talk.note(&format!(
         "{name} ({}): {}",
         loaded.architecture, loaded.memory

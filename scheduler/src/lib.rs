@@ -7,7 +7,6 @@
 pub mod coordinator;
 pub mod dispatch;
 mod explain;
-pub mod http;
 pub mod placement;
 mod placer;
 #[cfg(test)]

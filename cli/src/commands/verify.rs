@@ -14,7 +14,7 @@ use crate::batch_choice;
 use crate::batch_view::{counted, input_lines};
 use crate::commands::Context;
 use crate::engine_args::{EngineArgs, EngineKind, KvChoice, MachineArgs};
-use crate::engine_host::{EngineHost, STUB_MODEL, Source};
+use crate::engine_host::{EngineHost, Source, stub_model};
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::table;
@@ -283,7 +283,7 @@ impl Again<'_> {
             .sha256
             .with_context(|| format!("the model {name} was not to be had when the batch ran"))?;
         let kv = KvChoice::from_str(&self.batch.spec.kv, false).map_err(|error| anyhow!(error))?;
-        let engine = if wanted == STUB_MODEL {
+        let engine = if wanted == stub_model(name) {
             EngineKind::Stub
         } else {
             EngineKind::Model

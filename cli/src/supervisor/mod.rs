@@ -1,5 +1,5 @@
-//! The tiny parent of `rbee run`: it starts the same program as a child that does all the work, passes signals on,
-//! waits, and starts it again if it crashed.
+//! The tiny parent of `rbee run` and `rbee worker`: it starts the same program as a child that does all the work, passes
+//! signals on, waits, and starts it again if it crashed.
 //!
 //! Parent and child share two files without names, handed down as descriptors: a pipe on which the parent says "stop"
 //! (and whose end tells the child that the parent is gone), and the crash journal. Why a crash is restarted or not is
@@ -29,11 +29,43 @@ use verdict::{Ending, Restarts, Verdict};
 /// What the parent passes on when it gets a signal.
 const STOP: &[u8] = b"s";
 
-/// Runs this program again with the same arguments as a supervised child, until it ends by itself. `input` is what the
-/// child finds on its stdin.
-pub async fn supervise(talk: &Talk, input: Option<File>) -> Outcome {
+/// What is supervised.
+pub struct Supervised {
+    /// What people call it.
+    noun: &'static str,
+    /// What the child finds on its stdin.
+    input: Option<File>,
+    restarts: Restarts,
+}
+
+impl Supervised {
+    /// A run, with the prompts if they can be read only once.
+    pub fn run(input: Option<File>) -> Supervised {
+        Supervised {
+            noun: "run",
+            input,
+            restarts: Restarts::of_run(),
+        }
+    }
+
+    /// A node, which is started again however often it is killed.
+    pub fn node() -> Supervised {
+        Supervised {
+            noun: "node",
+            input: None,
+            restarts: Restarts::of_node(),
+        }
+    }
+}
+
+/// Runs this program again with the same arguments as a supervised child, until it ends by itself.
+pub async fn supervise(talk: &Talk, supervised: Supervised) -> Outcome {
+    let Supervised {
+        noun,
+        input,
+        mut restarts,
+    } = supervised;
     let journal = tempfile::tempfile().context("cannot make a temporary file")?;
-    let mut restarts = Restarts::default();
     let mut after_crash = false;
     loop {
         let oom_before = OomKills::read();
@@ -53,14 +85,14 @@ pub async fn supervise(talk: &Talk, input: Option<File>) -> Outcome {
             Verdict::Exit(code) => return Ok(code),
             Verdict::GiveUp => {
                 return Err(Failure::Program(anyhow::anyhow!(
-                    "{ending}: {}",
+                    "the {noun} {ending}: {}",
                     verdict::ADVICE
                 )));
             }
             Verdict::Restart => {
                 after_crash = true;
                 talk.warn(&format!(
-                    "{ending}; starting again, what is finished is kept"
+                    "the {noun} {ending}; starting again, what is finished is kept"
                 ));
                 if !ending.is_evidence() {
                     // What nobody is to blame for must not look like a crash to the next child.

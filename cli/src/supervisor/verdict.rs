@@ -9,7 +9,7 @@ use crate::exit_code::ExitCode;
 /// Crashes in a row before any job was with the engine: the model or the machine is at fault, and trying again will not
 /// help.
 const IDLE_CRASHES_MAX: u32 = 3;
-/// Ends by a signal that blames nobody. Somebody who kills it again and again means it.
+/// Ends of a run by a signal that blames nobody.
 const KILLS_MAX: u32 = 10;
 
 /// What a user can do about a child that keeps dying.
@@ -61,11 +61,11 @@ impl Ending {
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Ending::Exited(code) => write!(f, "the run ended with {}", code.number()),
-            Ending::Stopped => f.write_str("the run was stopped"),
-            Ending::Crashed(signal) => write!(f, "the run crashed (signal {signal})"),
-            Ending::OutOfMemory => f.write_str("the kernel killed the run for want of memory"),
-            Ending::Killed(signal) => write!(f, "the run was killed (signal {signal})"),
+            Ending::Exited(code) => write!(f, "ended with {}", code.number()),
+            Ending::Stopped => f.write_str("was stopped"),
+            Ending::Crashed(signal) => write!(f, "crashed (signal {signal})"),
+            Ending::OutOfMemory => f.write_str("was killed by the kernel for want of memory"),
+            Ending::Killed(signal) => write!(f, "was killed (signal {signal})"),
         }
     }
 }
@@ -79,13 +79,31 @@ pub enum Verdict {
 }
 
 /// How often a child had to be started again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Restarts {
     idle_crashes: u32,
     kills: u32,
+    kills_max: u32,
 }
 
 impl Restarts {
+    /// Somebody who kills a run again and again means it.
+    pub fn of_run() -> Restarts {
+        Restarts {
+            idle_crashes: 0,
+            kills: 0,
+            kills_max: KILLS_MAX,
+        }
+    }
+
+    /// A node is stopped by a signal to its parent, and by nothing else.
+    pub fn of_node() -> Restarts {
+        Restarts {
+            kills_max: u32::MAX,
+            ..Restarts::of_run()
+        }
+    }
+
     /// Decides after a child's end. `had_jobs`: the engine held jobs. A crash with jobs is always worth another start:
     /// each one that a job brings about alone is counted in the store, and the third ends that job.
     pub fn judge(&mut self, ending: Ending, had_jobs: bool) -> Verdict {
@@ -96,7 +114,7 @@ impl Restarts {
                 return Verdict::Restart;
             }
             Ending::Crashed(_) | Ending::OutOfMemory => (&mut self.idle_crashes, IDLE_CRASHES_MAX),
-            Ending::Killed(_) => (&mut self.kills, KILLS_MAX),
+            Ending::Killed(_) => (&mut self.kills, self.kills_max),
         };
         *count += 1;
         if *count < most {
@@ -138,7 +156,7 @@ mod tests {
 
     #[test]
     fn child_that_ends_by_itself_is_not_restarted() {
-        let judge = |ending| Restarts::default().judge(ending, true);
+        let judge = |ending| Restarts::of_run().judge(ending, true);
         assert_eq!(
             judge(Ending::Exited(ExitCode::Error)),
             Verdict::Exit(ExitCode::Error)
@@ -148,7 +166,7 @@ mod tests {
 
     #[test]
     fn crashes_without_jobs_end_soon_and_crashes_with_jobs_go_on() {
-        let mut restarts = Restarts::default();
+        let mut restarts = Restarts::of_run();
         for _ in 0..100 {
             assert_eq!(
                 restarts.judge(Ending::Crashed(libc::SIGSEGV), true),
@@ -166,7 +184,7 @@ mod tests {
 
     #[test]
     fn who_kills_it_again_and_again_means_it() {
-        let mut restarts = Restarts::default();
+        let mut restarts = Restarts::of_run();
         let restarted = (0..20)
             .take_while(|_| restarts.judge(Ending::Killed(9), true) == Verdict::Restart)
             .count();

@@ -7,20 +7,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use rbee_queue::{Batch, Batches, JobError, JobRef, ModelSha};
+use async_trait::async_trait;
+use rbee_queue::queue::LoadWish;
+use rbee_queue::{Batch, Batches, JobError, ModelSha};
 use rbee_scheduler::placement::{Loading, MAX_INBOX, Resident};
 use rbee_scheduler::{Dispatched, Dispatcher, Load, NodeSnapshot};
+use rbee_worker::engine::EngineEvent;
 use rbee_worker::node::{
-    LoadModel, Node, NodeError, NodeHandle, NodeOptions, NodeParts, NodeStatus, RunningJobs,
+    Hosted, ModelShelf, Node, NodeError, NodeHandle, NodeOptions, NodeParts, NodeStatus, Share,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
 
 use super::watch::{Computed, Watch};
 use crate::commands::Context;
-use crate::crash_journal::CrashJournal;
+use crate::crash_journal::{CrashJournal, Journalled};
 use crate::engine_args::EngineArgs;
-use crate::engine_host::{self, Source};
+use crate::engine_host::{self, Room, Source};
 use crate::failure::Failure;
 use crate::talk::Talk;
 
@@ -48,12 +51,17 @@ impl Compute<'_> {
             slots,
             inbox: MAX_INBOX,
             numerics: engine_host::numerics(self.args),
-            stream: false,
+            ..NodeOptions::default()
         };
         let parts = NodeParts {
             batches: self.batches.clone(),
-            load: loader(self.sources, self.args.clone(), self.context.talk.clone()),
+            shelf: Arc::new(RunShelf {
+                sources: self.sources,
+                args: self.args.clone(),
+                talk: self.context.talk.clone(),
+            }),
             running: Box::new(Journalled(journal)),
+            logs: None,
         };
         let (node, handle) = Node::new(parts, options);
         let mut node = tokio::spawn(node.run());
@@ -84,34 +92,35 @@ fn node_failure(ended: Result<Result<(), NodeError>, JoinError>) -> Failure {
     }
 }
 
-/// Notes each job in the crash journal. A journal that cannot be written costs the blame after a crash, not the run.
-struct Journalled(CrashJournal);
-
-impl RunningJobs for Journalled {
-    fn begin(&mut self, job: JobRef) {
-        if let Err(error) = self.0.begin(job) {
-            tracing::warn!(%error, "the crash journal cannot be written");
-        }
-    }
-
-    fn end(&mut self, job: JobRef) {
-        if let Err(error) = self.0.end(job) {
-            tracing::warn!(%error, "the crash journal cannot be written");
-        }
-    }
+/// The models of this run, which were resolved before it began.
+struct RunShelf {
+    sources: HashMap<ModelSha, Source>,
+    args: EngineArgs,
+    talk: Talk,
 }
 
-fn loader(sources: HashMap<ModelSha, Source>, args: EngineArgs, talk: Talk) -> LoadModel {
-    Arc::new(move |model, events| {
-        let source = sources.get(&model).ok_or_else(|| {
+#[async_trait]
+impl ModelShelf for RunShelf {
+    async fn fetch(&self, _wish: &LoadWish, _share: &Share) -> Result<(), JobError> {
+        Ok(())
+    }
+
+    fn load(
+        &self,
+        wish: &LoadWish,
+        _memory: Option<u64>,
+        events: mpsc::Sender<EngineEvent>,
+    ) -> Result<Hosted, JobError> {
+        let model = &wish.model;
+        let source = self.sources.get(model).ok_or_else(|| {
             JobError::new(
                 "model_not_found",
                 format!("the model {model} is not among those of this run"),
             )
         })?;
-        engine_host::host(source, &args, &talk, events)
-            .map_err(|error| JobError::new("model_load_failed", format!("{error:#}")))
-    })
+        let room = Room::Alone(self.args.machine.memory);
+        engine_host::host(source, &self.args, room, &self.talk, events)
+    }
 }
 
 /// Feeds the node until the batch is done.

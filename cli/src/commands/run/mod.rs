@@ -4,11 +4,11 @@
 //! summary. What is finished is in the store at every moment; everything here can be stopped and begun again.
 
 mod args;
-mod blame;
 mod claim;
 mod compute;
 mod input;
 mod models;
+mod spec;
 mod summary;
 mod watch;
 
@@ -21,9 +21,8 @@ use rbee_queue::jsonl::{ReadError, Rendering, Survey, survey};
 use rbee_queue::{Batch, BatchSpec, Priority, RunKey};
 
 use crate::args::Global;
-use crate::batch_args::FormatChoice;
-use crate::batch_spec::batch_spec;
 use crate::batches_home::{BatchesHome, OWNER};
+use crate::blame::blame;
 use crate::commands::Context;
 use crate::crash_journal::CrashJournal;
 use crate::engine_args::EngineKind;
@@ -34,8 +33,9 @@ use crate::models_home;
 use crate::output::{DASH, default_results_path};
 use crate::paths::DataDir;
 use crate::results::{self, Destinations, Written};
-use crate::supervisor::{self, Child};
+use crate::supervisor::{self, Child, Supervised};
 use crate::talk::Talk;
+use args::FormatChoice;
 use claim::{Claim, Start, Wanted, claim};
 use compute::Compute;
 use input::Input;
@@ -52,15 +52,15 @@ const RESUMES_WITHOUT_FRESH: &str = "interrupted: what is finished is kept, and 
 
 /// The parent's part: reads what can be read only once, and starts the child that runs the file.
 pub async fn supervise(global: &Global, args: &RunArgs, talk: &Talk) -> Outcome {
-    batch_spec(&args.batch, args.engine.kv)?;
+    spec::batch_spec(args)?;
     let data = DataDir::open(global.data_dir.as_deref())?;
     let spooled = Input::open(&args.input, &data)?.into_spooled();
-    supervisor::supervise(talk, spooled).await
+    supervisor::supervise(talk, Supervised::run(spooled)).await
 }
 
 /// The child's part: runs the file, or goes on where the same command stopped.
 pub async fn run(context: &Context, args: RunArgs, child: Child) -> Outcome {
-    let spec = batch_spec(&args.batch, args.engine.kv)?;
+    let spec = spec::batch_spec(&args)?;
     let input = if child.input_on_stdin {
         Input::spooled()?
     } else {
@@ -84,7 +84,7 @@ pub async fn run(context: &Context, args: RunArgs, child: Child) -> Outcome {
         start,
     };
     let (journal, running_at_crash) = CrashJournal::open(child.journal)?;
-    blame::blame(&home.batches, &running_at_crash, &context.talk).await?;
+    blame(&home.batches, &running_at_crash, &context.talk).await?;
     let code = run.perform(journal).await?;
     home.close().await;
     Ok(code)
@@ -208,7 +208,7 @@ impl Run<'_> {
     }
 
     async fn write(&self, batch: &Batch) -> Result<Written, Failure> {
-        let shape = self.args.batch.format.and_then(FormatChoice::shape);
+        let shape = self.args.format.and_then(FormatChoice::shape);
         let rendering = Rendering {
             shape,
             with_stats: self.args.with_stats,

@@ -6,7 +6,7 @@ use rbee_queue::{BatchModel, ModelNo, ModelSha};
 use rbee_worker::model_files::{ModelError, ModelRef, ModelStore, ResolvedModel};
 
 use crate::batch_view::counted;
-use crate::engine_host::{STUB_MODEL, Source};
+use crate::engine_host::{Source, stub_model};
 use crate::failure::Failure;
 use crate::models_home::{self, ShownPull};
 use crate::talk::Talk;
@@ -60,14 +60,16 @@ impl RunModels {
         Ok(models)
     }
 
-    /// The stub engine answers for every model.
+    /// The stub engine has a model of every name.
     pub fn stubs(names: &[(String, u64)]) -> RunModels {
         let mut models = RunModels {
             list: Vec::new(),
-            sources: HashMap::from([(STUB_MODEL, Source::Stub)]),
+            sources: HashMap::new(),
         };
         for (name, _) in names {
-            models.push(name, Some(STUB_MODEL), None);
+            let model = stub_model(name);
+            models.push(name, Some(model), None);
+            models.sources.insert(model, Source::Stub(name.clone()));
         }
         models
     }

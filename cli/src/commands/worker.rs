@@ -1,0 +1,179 @@
+//! `rbee worker`: a node of a cluster.
+
+use std::time::Duration;
+
+use clap::Args;
+use rbee_queue::Batches;
+use rbee_worker::node::LeaseOptions;
+use tokio_util::sync::CancellationToken;
+
+use crate::blame::blame;
+use crate::commands::Context;
+use crate::crash_journal::{CrashJournal, Journalled};
+use crate::engine_args::EngineArgs;
+use crate::exit_code::ExitCode;
+use crate::failure::{Failure, Outcome};
+use crate::logging;
+use crate::node_host::{NodeSetup, run_node};
+use crate::supervisor::{self, Child, Supervised};
+use crate::talk::Talk;
+
+/// Run jobs of a cluster on this machine
+///
+/// The node takes jobs from the server's queue, loads the models that the server wishes, and
+/// commits results to the store. Stop it with Ctrl-C or SIGTERM: it takes no more jobs, finishes
+/// what runs within the grace time, and gives the rest back.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  RBEE_DATABASE_URL=postgres://rbee@db/rbee RBEE_REDIS_URL=redis://db rbee worker
+  rbee worker --name gpu-1 --memory 24G --model hf:Qwen/Qwen3-0.6B-GGUF")]
+pub struct WorkerArgs {
+    #[command(flatten)]
+    pub home: HomeArgs,
+
+    /// The node's name, the same after a restart [default: this machine's name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// Load this model at the start (repeatable)
+    #[arg(short, long, value_name = "REF")]
+    pub model: Vec<String>,
+
+    /// Milliseconds after which a silent node has lost its jobs
+    #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(200..))]
+    pub lease_ms: u64,
+
+    /// Milliseconds between two signs of life
+    #[arg(long, value_name = "MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(20..))]
+    pub heartbeat_ms: u64,
+
+    /// Seconds that running jobs may go on when the node is stopped
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub grace: Duration,
+
+    /// Seconds without a step of the engine after which its jobs are blamed and the process is started again
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    pub stall_timeout: Duration,
+
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// Where store and queue are.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Store and queue")]
+pub struct HomeArgs {
+    /// PostgreSQL that keeps batches and results; a password is better set by the variable
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "RBEE_DATABASE_URL",
+        hide_env_values = true
+    )]
+    pub database_url: Option<String>,
+
+    /// Redis between server and nodes; a password is better set by the variable
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "RBEE_REDIS_URL",
+        hide_env_values = true
+    )]
+    pub redis_url: Option<String>,
+}
+
+impl HomeArgs {
+    fn check(&self) -> Result<(), Failure> {
+        let set = |url: &Option<String>| url.as_ref().is_some_and(|url| !url.trim().is_empty());
+        if set(&self.database_url) && set(&self.redis_url) {
+            return Ok(());
+        }
+        Err(Failure::usage(
+            "a node works for a cluster: set RBEE_DATABASE_URL and RBEE_REDIS_URL to its store and queue (on one machine \
+             `rbee serve` or `rbee run` is all there is to start)",
+        ))
+    }
+
+    async fn open(&self) -> Result<Batches, Failure> {
+        self.check()?;
+        Err(Failure::usage(
+            "this build has no PostgreSQL store and no Redis queue",
+        ))
+    }
+}
+
+/// Seconds, with a fraction or without.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text
+        .trim_end_matches('s')
+        .parse()
+        .map_err(|_| "must be a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(number).map_err(|_| "must be a number of seconds".to_owned())
+}
+
+impl WorkerArgs {
+    fn lease(&self) -> Result<LeaseOptions, Failure> {
+        if self.heartbeat_ms * 2 > self.lease_ms {
+            return Err(Failure::usage(
+                "--heartbeat-ms must be at most half of --lease-ms: one lost heartbeat must not lose the lease",
+            ));
+        }
+        Ok(LeaseOptions {
+            lease: Duration::from_millis(self.lease_ms),
+            heartbeat: Duration::from_millis(self.heartbeat_ms),
+            grace: self.grace,
+        })
+    }
+}
+
+/// The parent's part: checks the command and starts the child that works.
+pub async fn supervise(args: &WorkerArgs, talk: &Talk) -> Outcome {
+    args.lease()?;
+    args.home.check()?;
+    supervisor::supervise(talk, Supervised::node()).await
+}
+
+/// The child's part: works until it is told to stop.
+pub async fn run(context: &Context, args: WorkerArgs, child: Child) -> Outcome {
+    let lease = args.lease()?;
+    let (journal, running_at_crash) = CrashJournal::open(child.journal)?;
+    let stop = CancellationToken::new();
+    let (stopping, interrupt) = (stop.clone(), context.interrupt.clone());
+    tokio::spawn(async move {
+        interrupt.wait().await;
+        stopping.cancel();
+    });
+    let opened = tokio::select! {
+        opened = args.home.open() => opened?,
+        () = stop.cancelled() => return Ok(ExitCode::Success),
+    };
+    blame(&opened, &running_at_crash, &context.talk).await?;
+    let name = args.name.clone().unwrap_or_else(host_name);
+    context.talk.note(&format!("node {name}"));
+    let setup = NodeSetup {
+        name,
+        batches: opened,
+        engine: args.engine,
+        lease,
+        data: context.data()?,
+        preload: args.model,
+        running: Box::new(Journalled(journal)),
+        logs: Some(logging::tail()),
+        stall_timeout: Some(args.stall_timeout),
+        talk: context.talk.clone(),
+    };
+    run_node(setup, stop).await?;
+    Ok(ExitCode::Success)
+}
+
+/// This machine's name, as the system has it.
+fn host_name() -> String {
+    let read = |path| std::fs::read_to_string(path).ok();
+    let name = read("/proc/sys/kernel/hostname").or_else(|| read("/etc/hostname"));
+    let name = name.or_else(|| std::env::var("HOSTNAME").ok());
+    match name.as_deref().map(str::trim) {
+        Some(name) if !name.is_empty() => name.to_owned(),
+        _ => "node".to_owned(),
+    }
+}

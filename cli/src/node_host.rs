@@ -1,0 +1,110 @@
+//! The node in this process: the wiring of engine, models, lease and crash journal, for `worker` and for `serve`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rbee_queue::Batches;
+use rbee_worker::model::memory;
+use rbee_worker::node::{
+    LeaseOptions, LogTail, Node, NodeHandle, NodeOptions, NodeParts, RunningJobs, watch_for_stalls,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine_args::EngineArgs;
+use crate::engine_host;
+use crate::failure::Failure;
+use crate::models_home;
+use crate::node_shelf::NodeShelf;
+use crate::paths::DataDir;
+use crate::talk::Talk;
+
+/// Jobs that a node's inbox may hold, taken ones included.
+const INBOX: usize = 4_096;
+
+/// What a node is made of.
+pub struct NodeSetup {
+    /// Its name in listings, stats and logs.
+    pub name: String,
+    pub batches: Batches,
+    pub engine: EngineArgs,
+    pub lease: LeaseOptions,
+    /// Where its models lie.
+    pub data: DataDir,
+    /// Models that it loads at once, by reference.
+    pub preload: Vec<String>,
+    /// Is told which jobs run.
+    pub running: Box<dyn RunningJobs>,
+    /// Gives the end of the log.
+    pub logs: Option<LogTail>,
+    /// How long jobs may run without a step before the process ends itself, with evidence against them.
+    pub stall_timeout: Option<Duration>,
+    pub talk: Talk,
+}
+
+/// Runs a node until `stop` is cancelled: then it drains and leaves.
+pub async fn run_node(setup: NodeSetup, stop: CancellationToken) -> Result<(), Failure> {
+    let models = models_home::open(&setup.data)?;
+    let shelf = Arc::new(NodeShelf::new(
+        setup.engine.clone(),
+        setup.talk.clone(),
+        models,
+    ));
+    let memory = setup.engine.machine.memory;
+    let options = NodeOptions {
+        name: setup.name,
+        slots: engine_host::slots(&setup.engine),
+        inbox: INBOX,
+        numerics: engine_host::numerics(&setup.engine),
+        memory: Some(memory.unwrap_or_else(memory::default_budget)),
+        lease: Some(setup.lease),
+        ..NodeOptions::default()
+    };
+    let parts = NodeParts {
+        batches: setup.batches,
+        shelf: shelf.clone(),
+        running: setup.running,
+        logs: setup.logs,
+    };
+    let (node, handle) = Node::new(parts, options);
+    if let Some(patience) = setup.stall_timeout {
+        end_stalls(handle.clone(), patience)?;
+    }
+    let preloading = tokio::spawn(preload(shelf, handle.clone(), setup.preload, setup.talk));
+    let mut running = tokio::spawn(node.run());
+    let ended = tokio::select! {
+        ended = &mut running => ended,
+        () = stop.cancelled() => {
+            handle.drain().await;
+            running.await
+        }
+    };
+    preloading.abort();
+    Ok(ended.map_err(anyhow::Error::from)??)
+}
+
+/// Loads models that the node shall have from the start. One that cannot be had is told, and the node goes on.
+async fn preload(shelf: Arc<NodeShelf>, node: NodeHandle, references: Vec<String>, talk: Talk) {
+    for reference in references {
+        match shelf.resolve(&reference).await {
+            Ok(wish) => node.load_beside(wish).await,
+            Err(error) => talk.warn(&format!("{reference} is not loaded: {}", error.message)),
+        }
+    }
+}
+
+/// A step that hangs cannot be ended but with its process. The thread is none of the runtime's, which may hang too.
+fn end_stalls(node: NodeHandle, patience: Duration) -> Result<(), Failure> {
+    let watching = move || {
+        watch_for_stalls(&node, patience, || {
+            tracing::error!(
+                patience_ms = patience.as_millis() as u64,
+                "no step while jobs were running: the process ends itself, and they run alone next"
+            );
+            std::process::abort();
+        });
+    };
+    std::thread::Builder::new()
+        .name("stall-watch".to_owned())
+        .spawn(watching)?;
+    Ok(())
+}
