@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{completions, export, infer, list, models, run, status, verify, worker};
+use crate::commands::{
+    cancel, completions, export, infer, list, models, nodes, run, serve, status, submit, verify,
+    worker,
+};
 use crate::exit_code::EXIT_CODES_HELP;
 
 /// Batch inference on your own machines: a file of prompts in, one results file out, the same bytes every time.
@@ -48,6 +51,16 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub store: Option<PathBuf>,
+
+    /// The server that commands speak to, for example http://host:7835
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "RBEE_SERVER",
+        help_heading = "Global options"
+    )]
+    pub server: Option<String>,
 }
 
 /// What `rbee` can be asked to do.
@@ -55,11 +68,15 @@ pub struct Global {
 pub enum Command {
     Run(Box<run::RunArgs>),
     Infer(Box<infer::InferArgs>),
+    Serve(Box<serve::ServeArgs>),
+    Submit(Box<submit::SubmitArgs>),
     Worker(Box<worker::WorkerArgs>),
     List(list::ListArgs),
     Status(status::StatusArgs),
     Export(export::ExportArgs),
+    Cancel(cancel::CancelArgs),
     Verify(verify::VerifyArgs),
+    Nodes(nodes::NodesArgs),
     Models(models::ModelsArgs),
     Completions(completions::CompletionsArgs),
 }

@@ -1,93 +1,19 @@
-//! Which batch a command means: its id, the beginning of its id, or `last`.
+//! Which batch a command means in the embedded store: its id, the beginning of its id, or `last`.
 
-use anyhow::Result;
-use rbee_queue::BatchId;
 use rbee_queue::batch::Batch;
 use rbee_queue::store::Store;
+use rbee_scheduler::http::find::{self, FindError};
 
 use crate::failure::Failure;
 
-/// Stands for the newest batch.
-pub const LAST: &str = "last";
-/// Batches read at once while a short id is looked for.
-const PAGE: usize = 500;
-/// Ids that a message about an ambiguous one lists.
-const LISTED: usize = 5;
-/// What every batch id begins with.
-const PREFIX: &str = "batch_";
-
 /// The batch that `wanted` names.
 pub async fn find(store: &dyn Store, wanted: &str) -> Result<Batch, Failure> {
-    if wanted == LAST {
-        let newest = store.batch_list(None, None, 1).await?.pop();
-        return newest
-            .ok_or_else(|| Failure::usage("there is no batch yet: `rbee run FILE` makes one"));
-    }
-    if let Ok(id) = wanted.parse::<BatchId>() {
-        return store.batch_get(&id).await?.ok_or_else(|| unknown(wanted));
-    }
-    let mut found = matching(store, wanted).await?;
-    match found.len() {
-        0 => Err(unknown(wanted)),
-        1 => Ok(found.remove(0)),
-        _ => {
-            let ids: Vec<&str> = found.iter().map(|batch| batch.id.as_str()).collect();
-            Err(Failure::usage(format!(
-                "{wanted} is the beginning of several ids: {}",
-                ids.join(", ")
-            )))
-        }
-    }
-}
-
-fn unknown(wanted: &str) -> Failure {
-    Failure::usage(format!(
-        "there is no batch {wanted}: `rbee list` shows those that are kept"
-    ))
-}
-
-/// The newest batches whose ids begin with `wanted`, at most [`LISTED`].
-async fn matching(store: &dyn Store, wanted: &str) -> Result<Vec<Batch>> {
-    let mut found = Vec::new();
-    if wanted.is_empty() {
-        return Ok(found);
-    }
-    let mut after: Option<BatchId> = None;
-    loop {
-        let page = store.batch_list(None, after.as_ref(), PAGE).await?;
-        let Some(last) = page.last() else {
-            return Ok(found);
-        };
-        after = Some(last.id.clone());
-        let more = page
-            .into_iter()
-            .filter(|batch| begins_with(batch.id.as_str(), wanted));
-        found.extend(more.take(LISTED - found.len()));
-        if found.len() == LISTED {
-            return Ok(found);
-        }
-    }
-}
-
-/// Whether `id` begins with `wanted`, with or without the prefix that all ids share.
-fn begins_with(id: &str, wanted: &str) -> bool {
-    id.starts_with(wanted) && wanted.len() > PREFIX.len()
-        || id
-            .strip_prefix(PREFIX)
-            .is_some_and(|digits| digits.starts_with(wanted))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn short_ids_need_no_prefix() {
-        let id = "batch_019a3f00000000000000000000000000";
-        assert!(begins_with(id, "batch_019a"));
-        assert!(begins_with(id, "019a"));
-        assert!(!begins_with(id, "batch_"));
-        assert!(!begins_with(id, "19a"));
-        assert!(!begins_with(id, "batch_019b"));
-    }
+    find::find(store, wanted)
+        .await
+        .map_err(|error| match error {
+            FindError::Store(error) => Failure::Program(error.into()),
+            FindError::Nothing | FindError::Unknown { .. } | FindError::Ambiguous { .. } => {
+                Failure::usage(error.to_string())
+            }
+        })
 }

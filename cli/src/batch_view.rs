@@ -1,6 +1,8 @@
 //! A batch as `list`, `status` and `run` show it: as JSON and in words.
 
-use rbee_queue::batch::{Batch, BatchModel};
+use rbee_queue::BatchStatus;
+use rbee_queue::batch::BatchModel;
+use rbee_scheduler::http::types::BatchView;
 use serde_json::{Value, json};
 
 use crate::moment;
@@ -8,26 +10,38 @@ use crate::moment;
 /// Hex digits of a sha256 in text for people.
 const SHORT_DIGEST: usize = 12;
 
+/// Who runs a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runner {
+    /// A process of this machine, which holds the batch's lock.
+    Process(u32),
+    /// Nobody now.
+    Nobody,
+    /// The server that was asked.
+    Server,
+}
+
 /// The batch as one JSON object, for `--json`. Where OpenAI's batch object has a word for something, it is used.
-pub fn json(batch: &Batch, runner: Option<u32>) -> Value {
-    let spec = &batch.spec;
+pub fn json(batch: &BatchView, runner: Runner) -> Value {
     json!({
         "id": batch.id,
         "name": batch.name,
         "status": batch.status,
-        "running_pid": runner,
-        "paused_reason": batch.paused_reason,
-        "request_counts": {
-            "total": batch.counts.total,
-            "completed": batch.counts.succeeded,
-            "failed": batch.counts.failed,
+        "running_pid": match runner {
+            Runner::Process(pid) => Some(pid),
+            Runner::Nobody | Runner::Server => None,
         },
-        "usage": {"input_tokens": batch.input_tokens, "output_tokens": batch.output_tokens},
+        "paused_reason": batch.paused_reason,
+        "waiting": batch.waiting,
+        "priority": batch.priority,
+        "node": batch.node,
+        "request_counts": batch.request_counts,
+        "usage": batch.usage,
         "models": batch.models.iter().map(model_json).collect::<Vec<_>>(),
-        "seed": spec.seed,
-        "kv": spec.kv,
-        "template_date": spec.template_date,
-        "any_numerics": spec.any_numerics,
+        "seed": batch.seed,
+        "kv": batch.kv,
+        "template_date": batch.template_date,
+        "any_numerics": batch.any_numerics,
         "created_at": moment::utc(batch.created_at_us),
         "finished_at": batch.finished_at_us.map(moment::utc),
     })
@@ -42,27 +56,31 @@ fn model_json(model: &BatchModel) -> Value {
     })
 }
 
-/// `running`, `interrupted`, or the batch's own status: what a person wants to know of it.
-pub fn state(batch: &Batch, runner: Option<u32>) -> String {
-    match (batch.status.is_terminal(), runner) {
-        (true, _) => batch.status.to_string(),
-        (false, Some(_)) => "running".to_owned(),
-        (false, None) => "interrupted".to_owned(),
+/// `running`, `interrupted`, `paused`, or the batch's own status: what a person wants to know of it.
+pub fn state(batch: &BatchView, runner: Runner) -> String {
+    match runner {
+        _ if batch.status.is_terminal() => batch.status.to_string(),
+        _ if batch.paused_reason.is_some() => "paused".to_owned(),
+        Runner::Process(_) => "running".to_owned(),
+        Runner::Nobody => "interrupted".to_owned(),
+        Runner::Server => match batch.status {
+            BatchStatus::InProgress => "running".to_owned(),
+            status => status.to_string(),
+        },
     }
 }
 
 /// `24/24`, with the failures behind it.
-pub fn jobs(batch: &Batch) -> String {
-    let counts = batch.counts;
-    let done = counts.total - counts.unfinished();
+pub fn jobs(batch: &BatchView) -> String {
+    let counts = batch.request_counts;
     match counts.failed {
-        0 => format!("{done}/{}", counts.total),
-        failed => format!("{done}/{} ({failed} failed)", counts.total),
+        0 => format!("{}/{}", counts.done(), counts.total),
+        failed => format!("{}/{} ({failed} failed)", counts.done(), counts.total),
     }
 }
 
 /// The models' names, as requested.
-pub fn models(batch: &Batch) -> String {
+pub fn models(batch: &BatchView) -> String {
     let names: Vec<&str> = batch
         .models
         .iter()

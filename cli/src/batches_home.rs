@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rbee_queue::owner::LockError;
 use rbee_queue::{Batch, Batches, MemoryQueue, SqliteStore, Store};
 
+use crate::batch_view::Runner;
 use crate::failure::Failure;
 
 /// Whose the batches of an embedded store are: it has one user.
@@ -32,14 +33,14 @@ impl BatchesHome {
         &self.store
     }
 
-    /// The process that runs a batch just now.
-    pub fn runner(&self, batch: &Batch) -> Option<u32> {
+    /// Who runs a batch just now.
+    pub fn runner(&self, batch: &Batch) -> Runner {
         if batch.status.is_terminal() {
-            return None;
+            return Runner::Nobody;
         }
         match self.batches.take(&batch.id) {
-            Err(LockError::Held { pid, .. }) => Some(pid.unwrap_or(0)),
-            Ok(_) | Err(LockError::Io { .. }) => None,
+            Err(LockError::Held { pid, .. }) => Runner::Process(pid.unwrap_or(0)),
+            Ok(_) | Err(LockError::Io { .. }) => Runner::Nobody,
         }
     }
 

@@ -28,12 +28,9 @@ const EVENTS_WAITING: usize = 1024;
 /// What the stub engine announces as its numerics: its text depends on nothing but the job.
 const STUB_NUMERICS: &str = "stub";
 
-/// The stub engine's model of a name: another one for each, so that there are several.
+/// The stub engine's model of a name: as many as there are names.
 pub fn stub_model(name: &str) -> ModelSha {
-    let mut hash = Sha256::new();
-    hash.update(b"rbee stub model\n");
-    hash.update(name);
-    ModelSha(hash.finalize().into())
+    ModelSha(Sha256::digest(format!("rbee stub model\n{name}")).into())
 }
 
 /// A loaded model and the engine that runs it.

@@ -16,6 +16,8 @@ pub enum ExitCode {
     /// The run finished and its results are complete, but some of them are errors. Also: an export of a batch that
     /// is not finished yet wrote what there is.
     SomeFailed,
+    /// A command that wants a server found none.
+    NoServer,
     /// Stopped by Ctrl-C or SIGTERM. What is finished is kept, and the same command resumes.
     Interrupted,
 }
@@ -28,6 +30,7 @@ impl ExitCode {
             ExitCode::Error => 1,
             ExitCode::Usage => 2,
             ExitCode::SomeFailed => 3,
+            ExitCode::NoServer => 4,
             ExitCode::Interrupted => 130,
         }
     }
@@ -38,6 +41,7 @@ impl ExitCode {
             0 => ExitCode::Success,
             2 => ExitCode::Usage,
             3 => ExitCode::SomeFailed,
+            4 => ExitCode::NoServer,
             130 => ExitCode::Interrupted,
             _ => ExitCode::Error,
         }
@@ -57,6 +61,7 @@ Exit codes:
   1    an error of the program: disk, store, download, model, memory
   2    the command or the prompts file is refused as it stands
   3    finished, and some jobs failed (the results file is complete)
+  4    no server can be reached
   130  interrupted; what is finished is kept, and the same command resumes";
 
 #[cfg(test)]
@@ -70,6 +75,7 @@ mod tests {
             ExitCode::Error,
             ExitCode::Usage,
             ExitCode::SomeFailed,
+            ExitCode::NoServer,
             ExitCode::Interrupted,
         ];
         for code in all {

@@ -16,6 +16,8 @@ pub enum Failure {
     Usage(String),
     /// Anything else that went wrong, with its chain of causes.
     Program(anyhow::Error),
+    /// No server answers; the text says where it was looked for and what to do.
+    NoServer(String),
     /// A signal asked the command to stop; the text says what was kept.
     Interrupted(String),
     /// The reader of stdout went away (`rbee export … | head`): nothing to say.
@@ -33,6 +35,7 @@ impl Failure {
         match self {
             Failure::Usage(_) => ExitCode::Usage,
             Failure::Program(_) => ExitCode::Error,
+            Failure::NoServer(_) => ExitCode::NoServer,
             Failure::Interrupted(_) => ExitCode::Interrupted,
             Failure::ReaderGone => ExitCode::Success,
         }
@@ -41,7 +44,9 @@ impl Failure {
     /// What stderr is told; `None` where silence is right.
     pub fn sentence(&self) -> Option<String> {
         match self {
-            Failure::Usage(message) => Some(format!("error: {message}")),
+            Failure::Usage(message) | Failure::NoServer(message) => {
+                Some(format!("error: {message}"))
+            }
             Failure::Program(error) => Some(format!("error: {}", chain(error))),
             Failure::Interrupted(message) => Some(message.clone()),
             Failure::ReaderGone => None,

@@ -3,17 +3,21 @@
 //! It decides nothing about batches, models or tokens: those live in the crates it wires together.
 
 mod args;
+mod batch_args;
 mod batch_choice;
+mod batch_spec;
 mod batch_view;
 mod batches_home;
 mod blame;
 mod byte_size;
+mod client;
 mod commands;
 mod crash_journal;
 mod engine_args;
 mod engine_host;
 mod exit_code;
 mod failure;
+mod home;
 mod logging;
 mod models_home;
 mod moment;
@@ -24,6 +28,8 @@ mod paths;
 mod progress;
 mod results;
 mod sampling_args;
+mod server_models;
+mod server_token;
 mod signals;
 mod supervisor;
 mod table;

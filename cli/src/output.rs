@@ -133,6 +133,26 @@ impl Sink {
         done.map_err(|error| self.failure(error))
     }
 
+    /// Writes result lines as they are, their ends included.
+    pub fn lines(&mut self, lines: &[u8]) -> Result<(), Failure> {
+        let done = match self {
+            Sink::Stdout(out) => out.write_all(lines),
+            Sink::Stream(out, _) => out.write_all(lines),
+            Sink::File(file) => file.out.write_all(lines),
+        };
+        done.map_err(|error| self.failure(error))
+    }
+
+    /// Hands over what is buffered, where somebody may be reading it.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        let done = match self {
+            Sink::Stdout(out) => out.flush(),
+            Sink::Stream(out, _) => out.flush(),
+            Sink::File(_) => Ok(()),
+        };
+        done.map_err(|error| self.failure(error))
+    }
+
     /// Hands over what is buffered; a file appears under its name now.
     pub fn finish(mut self) -> Result<(), Failure> {
         let flushed = match &mut self {

@@ -30,6 +30,11 @@ impl DataDir {
         Ok(DataDir { root })
     }
 
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The embedded store's file.
     pub fn database(&self) -> PathBuf {
         self.root.join("rbee.db")

@@ -1,16 +1,20 @@
 //! Writing a batch's results: from the store, in input order, to where they are wanted.
 
 use std::path::Path;
+use std::time::Duration;
 
+use rbee_queue::batches::PageRenderer;
 use rbee_queue::jsonl::Rendering;
-use rbee_queue::{BatchId, Batches};
+use rbee_queue::{Batch, BatchId, Batches, JobIndex, StoreError};
 
 use crate::batch_view::{counted, input_lines};
 use crate::failure::Failure;
 use crate::output::Target;
 
 /// Missing lines that are named; beyond that they are counted.
-const GAPS_NAMED: usize = 10;
+pub const GAPS_NAMED: usize = 10;
+/// Jobs of one read while a batch is followed.
+const PAGE_JOBS: usize = 1_000;
 
 /// Where the lines go.
 #[derive(Debug, Clone)]
@@ -72,6 +76,14 @@ pub struct Written {
 }
 
 impl Written {
+    /// Counts a job without a result.
+    fn miss(&mut self, line_number: u64) {
+        self.missing += 1;
+        if self.missing_lines.len() < GAPS_NAMED {
+            self.missing_lines.push(line_number);
+        }
+    }
+
     /// What is missing, in words.
     pub fn gaps(&self) -> String {
         let (missing, at) = (
@@ -97,10 +109,7 @@ pub async fn write(
     while let Some(page) = export.next_page().await? {
         for line in page {
             let Some(rendered) = line.rendered else {
-                written.missing += 1;
-                if written.missing_lines.len() < GAPS_NAMED {
-                    written.missing_lines.push(line.line_number);
-                }
+                written.miss(line.line_number);
                 continue;
             };
             written.results += 1;
@@ -112,6 +121,60 @@ pub async fn write(
         }
     }
     // The errors first: a results file that is there means that all of it is there.
+    if let Some(errors) = errors {
+        errors.finish()?;
+    }
+    results.finish()?;
+    Ok(written)
+}
+
+/// How often a batch that is followed is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Writes every result in input order, and waits at each gap until it is closed or the batch is done.
+pub async fn follow(
+    batches: &Batches,
+    batch: &Batch,
+    rendering: Rendering,
+    to: &Destinations,
+) -> Result<Written, Failure> {
+    let mut results = to.results.open()?;
+    let mut errors = to.errors.as_ref().map(Target::open).transpose()?;
+    let mut written = Written::default();
+    let mut from = Some(JobIndex(0));
+    while let Some(start) = from {
+        // Whatever was finished when the batch was, is on the page that is read afterwards.
+        let now = batches.store().batch_get(&batch.id).await?;
+        let done = now.is_none_or(|batch| batch.status.is_terminal());
+        let page = batches
+            .store()
+            .results_page(batch.no, start, PAGE_JOBS)
+            .await?;
+        // Read after the page: placements since may have pinned the numerics that lines show.
+        let now = batches.store().batch_get(&batch.id).await?;
+        let renderer = PageRenderer::new(now.ok_or(StoreError::NoSuchBatch)?, rendering);
+        from = page.next;
+        for job in &page.jobs {
+            let Some(rendered) = renderer.render(job) else {
+                if done {
+                    written.miss(job.line_number);
+                    continue;
+                }
+                from = Some(job.index);
+                break;
+            };
+            written.results += 1;
+            written.failed += u64::from(rendered.failed);
+            match &mut errors {
+                Some(errors) if rendered.failed => errors.line(&rendered.line)?,
+                _ => results.line(&rendered.line)?,
+            }
+        }
+        if from.is_some() && !done {
+            results.flush()?;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
     if let Some(errors) = errors {
         errors.finish()?;
     }

@@ -7,6 +7,7 @@
 pub mod coordinator;
 pub mod dispatch;
 mod explain;
+pub mod http;
 pub mod placement;
 mod placer;
 #[cfg(test)]

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use rbee_queue::jsonl::{Rendering, Shape};
+use rbee_scheduler::http::types::BatchView;
 
 use crate::batch_choice;
+use crate::client::{Client, ExportQuery, Remote};
 use crate::commands::Context;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
-use crate::results::{self, Destinations};
+use crate::results::{self, Destinations, Written};
 
 /// Write the results of a batch, in the order of its input
 #[derive(Debug, Clone, Args)]
@@ -18,10 +20,12 @@ use crate::results::{self, Destinations};
 Examples:
   rbee export last > results.jsonl
   rbee export batch_019a -o results.jsonl --errors failed.jsonl
+  rbee export last --follow | jq .text
   rbee export last | head
 
 Of a batch that is not finished, stdout gets the results there are, stderr says which are missing,
-and the exit code is 3. A file gets them only with --partial.")]
+and the exit code is 3. A file gets them only with --partial; with --follow it is
+written when the batch is finished.")]
 pub struct ExportArgs {
     /// The batch: its id, the beginning of its id, or `last`
     #[arg(value_name = "ID")]
@@ -44,8 +48,12 @@ pub struct ExportArgs {
     pub with_stats: bool,
 
     /// Write a file even if the batch is not finished
-    #[arg(long)]
+    #[arg(long, conflicts_with = "follow")]
     pub partial: bool,
+
+    /// Wait for what is not finished; results still come in the order of the input
+    #[arg(long)]
+    pub follow: bool,
 }
 
 /// One form for all results.
@@ -66,30 +74,90 @@ impl From<ShapeChoice> for Shape {
     }
 }
 
+impl ShapeChoice {
+    fn word(self) -> &'static str {
+        match self {
+            ShapeChoice::Openai => "openai",
+            ShapeChoice::Short => "short",
+        }
+    }
+}
+
 /// Writes the results of one batch.
 pub async fn run(context: &Context, args: ExportArgs) -> Outcome {
     let destinations = Destinations::choose(&args.output, args.errors.as_deref(), None)?;
-    let home = context.open_store().await?;
-    let batch = batch_choice::find(home.store(), &args.id).await?;
-    let unfinished = batch.counts.unfinished();
-    if unfinished > 0 && destinations.results.file().is_some() && !args.partial {
-        let (id, total) = (&batch.id, batch.counts.total);
-        return Err(Failure::usage(format!(
-            "{unfinished} of the {total} jobs of {id} have no result yet: run the same `rbee run` again to finish it, \
-             or add --partial"
-        )));
-    }
-    let rendering = Rendering {
-        shape: args.format.map(Shape::from),
-        with_stats: args.with_stats,
-    };
     let kept = "interrupted: no file was written";
-    let work = results::write(&home.batches, &batch.id, rendering, &destinations);
+    let work = async {
+        match context.server() {
+            Some(_) => of_server(context, &args, &destinations).await,
+            None => of_embedded(context, &args, &destinations).await,
+        }
+    };
     let written = context.interrupt.or(kept, work).await?;
-    home.close().await;
     if written.missing > 0 {
         context.talk.line(&written.gaps());
         return Ok(ExitCode::SomeFailed);
     }
     Ok(ExitCode::Success)
+}
+
+async fn of_embedded(
+    context: &Context,
+    args: &ExportArgs,
+    destinations: &Destinations,
+) -> Result<Written, Failure> {
+    let home = context.open_store().await?;
+    let batch = batch_choice::find(home.store(), &args.id).await?;
+    let advice = "run the same `rbee run` again to finish it";
+    check(args, &BatchView::from(&batch), destinations, advice)?;
+    let rendering = Rendering {
+        shape: args.format.map(Shape::from),
+        with_stats: args.with_stats,
+    };
+    let written = match args.follow {
+        true => results::follow(&home.batches, &batch, rendering, destinations).await?,
+        false => results::write(&home.batches, &batch.id, rendering, destinations).await?,
+    };
+    home.close().await;
+    Ok(written)
+}
+
+async fn of_server(
+    context: &Context,
+    args: &ExportArgs,
+    destinations: &Destinations,
+) -> Result<Written, Failure> {
+    let client = Client::open(context)?;
+    let batch = client.batch(&args.id).await?;
+    let advice = "wait for it with --follow";
+    check(args, &batch, destinations, advice)?;
+    let remote = Remote {
+        client: &client,
+        id: batch.id.as_str(),
+        query: ExportQuery {
+            format: args.format.map(ShapeChoice::word),
+            with_stats: args.with_stats,
+            follow: args.follow,
+        },
+        talk: &context.talk,
+    };
+    remote.write(destinations).await
+}
+
+/// A file is complete, unless somebody asked for less.
+fn check(
+    args: &ExportArgs,
+    batch: &BatchView,
+    destinations: &Destinations,
+    advice: &str,
+) -> Result<(), Failure> {
+    let unfinished = batch.request_counts.unfinished();
+    let whole = args.follow || args.partial || destinations.results.file().is_none();
+    if unfinished > 0 && !whole {
+        let (id, total) = (&batch.id, batch.request_counts.total);
+        return Err(Failure::usage(format!(
+            "{unfinished} of the {total} jobs of {id} have no result yet: {advice}, or add --partial"
+        )));
+    }
+    Ok(())
 }

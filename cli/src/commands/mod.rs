@@ -1,12 +1,16 @@
 //! One file a command: its flags, and what it does with them.
 
+pub mod cancel;
 pub mod completions;
 pub mod export;
 pub mod infer;
 pub mod list;
 pub mod models;
+pub mod nodes;
 pub mod run;
+pub mod serve;
 pub mod status;
+pub mod submit;
 pub mod verify;
 pub mod worker;
 
@@ -30,13 +34,23 @@ pub struct Context {
 }
 
 impl Context {
+    /// The server that the user named, if one was.
+    pub fn server(&self) -> Option<&str> {
+        self.global.server.as_deref().filter(|url| !url.is_empty())
+    }
+
+    /// The process that listings name as the one that runs what this one runs.
+    pub fn process(&self) -> u32 {
+        self.process
+    }
+
     /// The data directory, made if it is not there.
     pub fn data(&self) -> Result<DataDir, Failure> {
         Ok(DataDir::open(self.global.data_dir.as_deref())?)
     }
 
     /// Where the results are kept.
-    fn database(&self) -> Result<PathBuf, Failure> {
+    pub fn database(&self) -> Result<PathBuf, Failure> {
         match &self.global.store {
             Some(path) if path.to_string_lossy().contains("://") => Err(Failure::usage(
                 "--store takes the path of a SQLite file, no URL",
@@ -75,6 +89,10 @@ pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
             worker::run(&context(Some(&child))?, *args, child).await
         }
         (Command::Infer(args), _) => infer::run(&context(None)?, *args).await,
+        (Command::Serve(args), _) => serve::run(&context(None)?, *args).await,
+        (Command::Submit(args), _) => submit::run(&context(None)?, *args).await,
+        (Command::Cancel(args), _) => cancel::run(&context(None)?, args).await,
+        (Command::Nodes(args), _) => nodes::run(&context(None)?, args).await,
         (Command::List(args), _) => list::run(&context(None)?, args).await,
         (Command::Status(args), _) => status::run(&context(None)?, args).await,
         (Command::Export(args), _) => export::run(&context(None)?, args).await,

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use rbee_queue::Batches;
 use rbee_worker::node::LeaseOptions;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +12,7 @@ use crate::crash_journal::{CrashJournal, Journalled};
 use crate::engine_args::EngineArgs;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
+use crate::home::{self, HomeArgs, Shape};
 use crate::logging;
 use crate::node_host::{NodeSetup, run_node};
 use crate::supervisor::{self, Child, Supervised};
@@ -60,49 +60,6 @@ pub struct WorkerArgs {
     pub engine: EngineArgs,
 }
 
-/// Where store and queue are.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Store and queue")]
-pub struct HomeArgs {
-    /// PostgreSQL that keeps batches and results; a password is better set by the variable
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "RBEE_DATABASE_URL",
-        hide_env_values = true
-    )]
-    pub database_url: Option<String>,
-
-    /// Redis between server and nodes; a password is better set by the variable
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "RBEE_REDIS_URL",
-        hide_env_values = true
-    )]
-    pub redis_url: Option<String>,
-}
-
-impl HomeArgs {
-    fn check(&self) -> Result<(), Failure> {
-        let set = |url: &Option<String>| url.as_ref().is_some_and(|url| !url.trim().is_empty());
-        if set(&self.database_url) && set(&self.redis_url) {
-            return Ok(());
-        }
-        Err(Failure::usage(
-            "a node works for a cluster: set RBEE_DATABASE_URL and RBEE_REDIS_URL to its store and queue (on one machine \
-             `rbee serve` or `rbee run` is all there is to start)",
-        ))
-    }
-
-    async fn open(&self) -> Result<Batches, Failure> {
-        self.check()?;
-        Err(Failure::usage(
-            "this build has no PostgreSQL store and no Redis queue",
-        ))
-    }
-}
-
 /// Seconds, with a fraction or without.
 fn seconds(text: &str) -> Result<Duration, String> {
     let number: f64 = text
@@ -130,8 +87,19 @@ impl WorkerArgs {
 /// The parent's part: checks the command and starts the child that works.
 pub async fn supervise(args: &WorkerArgs, talk: &Talk) -> Outcome {
     args.lease()?;
-    args.home.check()?;
+    cluster(&args.home)?;
     supervisor::supervise(talk, Supervised::node()).await
+}
+
+/// Where store and queue are; a node has both or is none.
+fn cluster(args: &HomeArgs) -> Result<Shape, Failure> {
+    match args.shape()? {
+        shape @ Shape::Cluster { .. } => Ok(shape),
+        Shape::Embedded | Shape::OneServer { .. } => Err(Failure::usage(
+            "a node works for a cluster: set RBEE_DATABASE_URL and RBEE_REDIS_URL to its store and queue (on one machine \
+             `rbee serve` or `rbee run` is all there is to start)",
+        )),
+    }
 }
 
 /// The child's part: works until it is told to stop.
@@ -144,16 +112,17 @@ pub async fn run(context: &Context, args: WorkerArgs, child: Child) -> Outcome {
         interrupt.wait().await;
         stopping.cancel();
     });
-    let opened = tokio::select! {
-        opened = args.home.open() => opened?,
+    let opening = home::open_batches(cluster(&args.home)?, context.database()?, context.process());
+    let home = tokio::select! {
+        opened = opening => opened?,
         () = stop.cancelled() => return Ok(ExitCode::Success),
     };
-    blame(&opened, &running_at_crash, &context.talk).await?;
+    blame(&home.batches, &running_at_crash, &context.talk).await?;
     let name = args.name.clone().unwrap_or_else(host_name);
     context.talk.note(&format!("node {name}"));
     let setup = NodeSetup {
         name,
-        batches: opened,
+        batches: home.batches.clone(),
         engine: args.engine,
         lease,
         data: context.data()?,
@@ -164,6 +133,7 @@ pub async fn run(context: &Context, args: WorkerArgs, child: Child) -> Outcome {
         talk: context.talk.clone(),
     };
     run_node(setup, stop).await?;
+    home.close().await;
     Ok(ExitCode::Success)
 }
 

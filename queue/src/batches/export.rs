@@ -28,9 +28,14 @@ pub struct ExportLine {
 /// An export under way.
 pub struct Export<'a> {
     batches: &'a Batches,
+    renderer: PageRenderer,
+    next: Option<JobIndex>,
+}
+
+/// Turns stored jobs of one batch into output lines. It needs no store, so that pages can be rendered on other threads.
+pub struct PageRenderer {
     batch: Batch,
     renderer: Renderer,
-    next: Option<JobIndex>,
 }
 
 impl Batches {
@@ -46,12 +51,9 @@ impl Batches {
             .batch_get(batch)
             .await?
             .ok_or(StoreError::NoSuchBatch)?;
-        let options = batch.spec.options.clone();
-        let renderer = Renderer::new(options, batch.spec.seed, batch.shape, rendering);
         Ok(Export {
             batches: self,
-            batch,
-            renderer,
+            renderer: PageRenderer::new(batch, rendering),
             next: Some(JobIndex(0)),
         })
     }
@@ -66,17 +68,35 @@ impl Export<'_> {
         let page = self
             .batches
             .store
-            .results_page(self.batch.no, from, PAGE_JOBS)
+            .results_page(self.renderer.batch.no, from, PAGE_JOBS)
             .await?;
         self.next = page.next;
         Ok(Some(page.jobs.iter().map(|job| self.line(job)).collect()))
     }
 
     fn line(&self, job: &StoredJob) -> ExportLine {
+        ExportLine {
+            index: job.index,
+            line_number: job.line_number,
+            rendered: self.renderer.render(job),
+        }
+    }
+}
+
+impl PageRenderer {
+    /// A renderer for a batch. Lines show the numerics that `batch` has now.
+    pub fn new(batch: Batch, rendering: Rendering) -> PageRenderer {
+        let options = batch.spec.options.clone();
+        let renderer = Renderer::new(options, batch.spec.seed, batch.shape, rendering);
+        PageRenderer { batch, renderer }
+    }
+
+    /// A job's output line; `None`: it has no result yet.
+    pub fn render(&self, job: &StoredJob) -> Option<Rendered> {
         let model = job
             .model
             .and_then(|no| self.batch.models.iter().find(|model| model.no == no));
-        let rendered = job.result.as_ref().map(|result| {
+        job.result.as_ref().map(|result| {
             self.renderer.render(&Answer {
                 index: job.index,
                 number: job.line_number,
@@ -88,11 +108,6 @@ impl Export<'_> {
                 stats: result.stats.as_ref(),
                 finished_at_s: result.finished_at_us / US_A_SECOND,
             })
-        });
-        ExportLine {
-            index: job.index,
-            line_number: job.line_number,
-            rendered,
-        }
+        })
     }
 }

@@ -7,7 +7,7 @@ mod export;
 mod submit;
 mod work;
 
-pub use export::{Export, ExportLine};
+pub use export::{Export, ExportLine, PageRenderer};
 pub use submit::{Submission, SubmitError, Submitted};
 pub use work::{requests_of, work_of};
 

@@ -6,12 +6,9 @@
 
 #[cfg(test)]
 mod contract;
-mod decide;
 mod error;
 mod jobs;
 mod network_fs;
-mod postgres;
-mod rows;
 mod sqlite;
 
 pub use error::StoreError;
@@ -20,7 +17,6 @@ pub use jobs::{
     PlaceOutcome, PlacedJob, PlacedQuery, QueuedJob, QueuedQuery, Refusal, Release, ReleaseCause,
     ResultsPage, Sealed, StoredJob, StoredResult, Untold,
 };
-pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 
 use crate::batch::{Batch, BatchModel};

@@ -8,7 +8,6 @@ mod claim;
 mod compute;
 mod input;
 mod models;
-mod spec;
 mod summary;
 mod watch;
 
@@ -21,6 +20,8 @@ use rbee_queue::jsonl::{ReadError, Rendering, Survey, survey};
 use rbee_queue::{Batch, BatchSpec, Priority, RunKey};
 
 use crate::args::Global;
+use crate::batch_args::FormatChoice;
+use crate::batch_spec::batch_spec;
 use crate::batches_home::{BatchesHome, OWNER};
 use crate::blame::blame;
 use crate::commands::Context;
@@ -35,7 +36,6 @@ use crate::paths::DataDir;
 use crate::results::{self, Destinations, Written};
 use crate::supervisor::{self, Child, Supervised};
 use crate::talk::Talk;
-use args::FormatChoice;
 use claim::{Claim, Start, Wanted, claim};
 use compute::Compute;
 use input::Input;
@@ -52,7 +52,7 @@ const RESUMES_WITHOUT_FRESH: &str = "interrupted: what is finished is kept, and 
 
 /// The parent's part: reads what can be read only once, and starts the child that runs the file.
 pub async fn supervise(global: &Global, args: &RunArgs, talk: &Talk) -> Outcome {
-    spec::batch_spec(args)?;
+    batch_spec(&args.batch, args.engine.kv)?;
     let data = DataDir::open(global.data_dir.as_deref())?;
     let spooled = Input::open(&args.input, &data)?.into_spooled();
     supervisor::supervise(talk, Supervised::run(spooled)).await
@@ -60,7 +60,7 @@ pub async fn supervise(global: &Global, args: &RunArgs, talk: &Talk) -> Outcome 
 
 /// The child's part: runs the file, or goes on where the same command stopped.
 pub async fn run(context: &Context, args: RunArgs, child: Child) -> Outcome {
-    let spec = spec::batch_spec(&args)?;
+    let spec = batch_spec(&args.batch, args.engine.kv)?;
     let input = if child.input_on_stdin {
         Input::spooled()?
     } else {
@@ -208,7 +208,7 @@ impl Run<'_> {
     }
 
     async fn write(&self, batch: &Batch) -> Result<Written, Failure> {
-        let shape = self.args.format.and_then(FormatChoice::shape);
+        let shape = self.args.batch.format.and_then(FormatChoice::shape);
         let rendering = Rendering {
             shape,
             with_stats: self.args.with_stats,

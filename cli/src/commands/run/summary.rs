@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use rbee_queue::Batch;
+use rbee_scheduler::http::types::BatchView;
 use serde_json::json;
 
 use super::watch::Computed;
-use crate::batch_view::{self, counted};
+use crate::batch_view::{self, Runner, counted};
 use crate::failure::Failure;
 use crate::output::Target;
 use crate::progress::taken;
@@ -69,7 +70,7 @@ impl Summary {
         written: &Written,
         to: &Destinations,
     ) -> Result<(), Failure> {
-        let mut value = batch_view::json(batch, None);
+        let mut value = batch_view::json(&BatchView::from(batch), Runner::Nobody);
         let seconds = self.computed.elapsed.as_secs_f64();
         value["run"] = json!({
             "resumed": self.resumed,

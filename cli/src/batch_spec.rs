@@ -1,15 +1,16 @@
-//! From the flags of `rbee run` to what the batch is made with.
+//! From the flags of `rbee run` and `rbee submit` to what the batch is made with.
 
 use rbee_queue::BatchSpec;
 use rbee_queue::jsonl::{InputFormat, LineOptions};
 use rbee_worker::model::memory::KvType;
 use rbee_worker::model_files::DEFAULT_ALIAS;
 
-use super::args::{FormatChoice, NumericsChoice, RunArgs};
+use crate::batch_args::{BatchArgs, FormatChoice, NumericsChoice};
+use crate::engine_args::KvChoice;
 use crate::failure::Failure;
 
 /// Everything that decides the batch's bytes beside its input and its models.
-pub fn batch_spec(args: &RunArgs) -> Result<BatchSpec, Failure> {
+pub fn batch_spec(args: &BatchArgs, kv: KvChoice) -> Result<BatchSpec, Failure> {
     let options = line_options(args)?;
     options
         .validate()
@@ -18,12 +19,12 @@ pub fn batch_spec(args: &RunArgs) -> Result<BatchSpec, Failure> {
         options,
         seed: args.sampling.seed.unwrap_or(0),
         template_date: args.template_date.clone(),
-        kv: KvType::from(args.engine.kv).to_string(),
+        kv: KvType::from(kv).to_string(),
         any_numerics: args.numerics == NumericsChoice::Any,
     })
 }
 
-fn line_options(args: &RunArgs) -> Result<LineOptions, Failure> {
+fn line_options(args: &BatchArgs) -> Result<LineOptions, Failure> {
     let mut options = LineOptions::new(args.model.as_deref().unwrap_or(DEFAULT_ALIAS));
     if args.format == Some(FormatChoice::Text) {
         options.format = InputFormat::Text;
@@ -51,7 +52,7 @@ mod tests {
     fn spec(words: &[&str]) -> Result<BatchSpec, Failure> {
         let words = ["rbee", "run", "f"].iter().chain(words);
         match Cli::try_parse_from(words).unwrap().command {
-            Command::Run(args) => batch_spec(&args),
+            Command::Run(args) => batch_spec(&args.batch, args.engine.kv),
             other => panic!("parsed as {other:?}"),
         }
     }

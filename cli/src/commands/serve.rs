@@ -1,0 +1,214 @@
+//! `rbee serve`: the server that takes batches and has them computed.
+//!
+//! Owns the wiring: store, queue, coordinator, HTTP API and, outside a cluster, a node in this process.
+
+use std::fs::{File, OpenOptions};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use rbee_scheduler::http::{self, ApiParts, Auth};
+use rbee_scheduler::{Coordinator, CoordinatorOptions};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::batches_home;
+use crate::client::TOKEN_VARIABLE;
+use crate::commands::Context;
+use crate::engine_args::EngineArgs;
+use crate::exit_code::ExitCode;
+use crate::failure::{Failure, Outcome};
+use crate::home::{self, Home, HomeArgs, Shape};
+use crate::server_models::ServerModels;
+use crate::server_token;
+
+/// Take batches and have them computed
+///
+/// Without any setting it is a whole installation in one process: results in a SQLite file, and a node that computes here.
+/// With RBEE_DATABASE_URL and RBEE_REDIS_URL it is the coordinator of a cluster, whose nodes are `rbee worker`s.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  rbee serve                                       then, elsewhere: rbee submit prompts.jsonl --watch
+  rbee serve --engine stub                         made-up answers, to try it out
+  RBEE_DATABASE_URL=postgres://rbee@db/rbee RBEE_REDIS_URL=redis://cache rbee serve --listen 0.0.0.0:7835
+
+Clients need the token that it prints the place of; those of the same user on this machine find it by themselves.
+SIGTERM or Ctrl-C ends it after what runs has been given back; a second one ends it at once.")]
+pub struct ServeArgs {
+    /// The address to listen on; port 0 takes a free one
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:7835",
+        env = "RBEE_LISTEN"
+    )]
+    pub listen: String,
+
+    /// Ask for no token; on loopback only
+    #[arg(long)]
+    pub no_auth: bool,
+
+    /// Milliseconds without a heartbeat after which a node counts as lost, the same as the nodes have
+    #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(100..))]
+    pub lease_ms: u64,
+
+    /// Milliseconds between two looks for lost nodes and lost messages
+    #[arg(long, value_name = "MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(10..))]
+    pub sweep_ms: u64,
+
+    #[command(flatten)]
+    pub home: HomeArgs,
+
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// Serves until a signal.
+pub async fn run(context: &Context, args: ServeArgs) -> Outcome {
+    let shape = args.home.shape()?;
+    let data = context.data()?;
+    let listener = listen(&args.listen).await?;
+    let address = listener.local_addr()?;
+    let token = token(context, &args)?;
+    let auth =
+        Auth::new(address, token.as_deref()).map_err(|error| Failure::usage(error.to_string()))?;
+    let database = context.database()?;
+    let _alone = match shape {
+        Shape::Embedded => Some(only_server(&database)?),
+        _ => None,
+    };
+    let home = home::open_batches(shape, database, context.process()).await?;
+    tell(context, &args, &home, address)?;
+    let (coordinator, handle) = Coordinator::new(home.batches.clone(), args.coordinator());
+    let parts = ApiParts {
+        batches: home.batches.clone(),
+        models: Arc::new(ServerModels::open(
+            args.engine.engine,
+            &data,
+            &context.talk,
+        )?),
+        auth,
+        spool: data.spool()?,
+        coordinator: handle,
+    };
+    let (requests, leading) = (CancellationToken::new(), CancellationToken::new());
+    let mut serving = tokio::spawn(http::serve(listener, parts, requests.clone()));
+    let mut coordinating = tokio::spawn(coordinator.run(leading.clone()));
+    tokio::select! {
+        ended = &mut serving => ended??,
+        ended = &mut coordinating => {
+            ended??;
+            return Err(anyhow!("the coordinator ended by itself: start `rbee serve` again").into());
+        }
+        () = context.interrupt.wait() => {
+            // Requests first: nothing new comes in while what runs is given back.
+            requests.cancel();
+            serving.await??;
+            leading.cancel();
+            coordinating.await??;
+        }
+    }
+    home.close().await;
+    Ok(ExitCode::Success)
+}
+
+impl ServeArgs {
+    fn coordinator(&self) -> CoordinatorOptions {
+        CoordinatorOptions {
+            lease: Duration::from_millis(self.lease_ms),
+            sweep: Duration::from_millis(self.sweep_ms),
+            // Those are run by the `rbee run` that made them.
+            skip_owner: Some(batches_home::OWNER.to_owned()),
+            ..CoordinatorOptions::default()
+        }
+    }
+}
+
+async fn listen(address: &str) -> Result<TcpListener, Failure> {
+    let found: Vec<SocketAddr> = tokio::net::lookup_host(address)
+        .await
+        .map_err(|error| {
+            Failure::usage(format!(
+                "--listen {address}: {error}; write it as 127.0.0.1:7835"
+            ))
+        })?
+        .collect();
+    let bound = TcpListener::bind(found.as_slice()).await;
+    Ok(bound.with_context(|| format!("cannot listen on {address}"))?)
+}
+
+/// The token that clients must show; `None`: none.
+fn token(context: &Context, args: &ServeArgs) -> Result<Option<String>, Failure> {
+    if args.no_auth {
+        return Ok(None);
+    }
+    match std::env::var(TOKEN_VARIABLE) {
+        Ok(token) => Ok(Some(token)),
+        Err(std::env::VarError::NotPresent) => {
+            let path = server_token::token_path(&context.data()?);
+            Ok(Some(server_token::read_or_make(&path)?))
+        }
+        Err(std::env::VarError::NotUnicode(_)) => Err(Failure::usage(format!(
+            "{TOKEN_VARIABLE} is not valid UTF-8"
+        ))),
+    }
+}
+
+/// Holds the right to be an embedded store's server: two would not know of each other's nodes.
+fn only_server(database: &Path) -> Result<File, Failure> {
+    let mut name = database.file_name().unwrap_or_default().to_owned();
+    name.push(".serve.lock");
+    let path = database.with_file_name(name);
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("cannot make {}", parent.display()))?;
+    }
+    let file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    file.try_lock().map_err(|_| {
+        anyhow!(
+            "another `rbee serve` runs on {}: use that one, or another --data-dir",
+            database.display()
+        )
+    })?;
+    Ok(file)
+}
+
+/// Says what it uses and how to reach it.
+fn tell(
+    context: &Context,
+    args: &ServeArgs,
+    home: &Home,
+    address: SocketAddr,
+) -> Result<(), Failure> {
+    let talk = &context.talk;
+    talk.note(&format!("store   {}", home.store));
+    talk.note(&format!("queue   {}", home.queue));
+    let nodes = match home.shape.is_cluster() {
+        true => "of their own: `rbee worker` on each machine that computes",
+        false => "one, in this process",
+    };
+    talk.note(&format!("nodes   {nodes}"));
+    let token = match (args.no_auth, std::env::var_os(TOKEN_VARIABLE)) {
+        (true, _) => "none is asked for".to_owned(),
+        (false, Some(_)) => format!("the one of {TOKEN_VARIABLE}"),
+        (false, None) => {
+            let path = server_token::token_path(&context.data()?);
+            format!("in {}", path.display())
+        }
+    };
+    talk.note(&format!("token   {token}"));
+    // The last line, and said even with --quiet: whoever started it waits for this.
+    talk.line(&format!("listening on http://{address}"));
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! Whether the server lives, and whether it can do its work.
+
+use super::Server;
+use super::error::ApiError;
+use axum::Json;
+use axum::extract::State;
+use axum::http::Uri;
+use rbee_queue::NodeInstance;
+use rbee_queue::queue::QueueError;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// How long store and queue may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The process lives.
+pub async fn health() -> Json<Value> {
+    Json(json!({"status": "healthy", "version": env!("CARGO_PKG_VERSION")}))
+}
+
+/// Store and queue answer.
+pub async fn ready(State(server): State<Server>) -> Result<Json<Value>, ApiError> {
+    // Anybody may ask, so that what is wrong is in the log only.
+    match tokio::time::timeout(PATIENCE, look(&server)).await {
+        Ok(Ok(())) => Ok(Json(json!({"status": "ready"}))),
+        Ok(Err(what)) => {
+            tracing::warn!("not ready: {what}");
+            Err(ApiError::unavailable("store or queue cannot be used now"))
+        }
+        Err(_) => Err(ApiError::unavailable("store or queue do not answer")),
+    }
+}
+
+async fn look(server: &Server) -> Result<(), String> {
+    let store = server.batches.store();
+    store
+        .batch_list(None, None, 1)
+        .await
+        .map_err(|error| error.to_string())?;
+    // A node that never was has no inbox: that is an answer.
+    let nobody = NodeInstance::generate();
+    match server.batches.queue().depth(&nobody).await {
+        Ok(_) | Err(QueueError::NoSuchNode { .. }) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Every other path.
+pub async fn no_such_route(uri: Uri) -> ApiError {
+    ApiError::not_found(format!("there is no route {}", uri.path()))
+}

@@ -1,0 +1,54 @@
+//! What surrounds every route: a panic is an answer, each request has an id, too many at once are turned away.
+
+use super::Server;
+use super::auth;
+use super::error::ApiError;
+use axum::error_handling::HandleErrorLayer;
+use axum::http::{HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::{BoxError, Router, middleware};
+use std::any::Any;
+use std::time::Duration;
+use tower::ServiceBuilder;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::load_shed::LoadShedLayer;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::timeout::TimeoutLayer;
+
+/// Requests whose answers have not begun.
+const MAX_REQUESTS: usize = 512;
+/// How long a short request may take.
+const SHORT: Duration = Duration::from_secs(120);
+/// The header under which a request's id travels.
+const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
+
+/// Routes that answer at once, or not at all.
+pub fn timed(router: Router<Server>) -> Router<Server> {
+    router.layer(TimeoutLayer::with_status_code(
+        StatusCode::GATEWAY_TIMEOUT,
+        SHORT,
+    ))
+}
+
+/// All routes with what surrounds them, the outermost last.
+pub fn around(router: Router<Server>, server: Server) -> Router<Server> {
+    let shed = ServiceBuilder::new()
+        .layer(HandleErrorLayer::new(overloaded))
+        .layer(LoadShedLayer::new())
+        .layer(GlobalConcurrencyLimitLayer::new(MAX_REQUESTS));
+    router
+        .layer(shed)
+        .layer(middleware::from_fn_with_state(server, auth::check))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(PropagateRequestIdLayer::new(CORRELATION))
+        .layer(SetRequestIdLayer::new(CORRELATION, MakeRequestUuid))
+}
+
+async fn overloaded(_: BoxError) -> ApiError {
+    ApiError::too_many("the server has too many requests at once: try again in a moment")
+}
+
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    ApiError::internal("an error inside rbee: the server's log has more").into_response()
+}

@@ -1,0 +1,203 @@
+//! The HTTP API of `rbee serve`.
+//!
+//! Owns routes, their JSON, who may call them and how much at once. What the routes do is done by store, queue and
+//! `Batches`; models are known through a trait, since their files are the worker's.
+//!
+//! | route | file |
+//! |---|---|
+//! | `POST /v1/batches` | `submit` |
+//! | `GET /v1/batches`, `GET`, `DELETE /v1/batches/{id}`, `…/cancel`, `…/pause`, `…/resume`, `…/retry` | `batches` |
+//! | `GET /v1/batches/{id}/results` | `results` |
+//! | `GET /v1/nodes`, `…/drain`, `…/undrain`, `…/logs` | `nodes` |
+//! | `GET`, `HEAD`, `PUT /v1/models/blobs/{sha}` | `blobs` |
+//! | `/health`, `/ready` | `health` |
+
+pub mod auth;
+mod batches;
+mod blobs;
+mod error;
+pub mod error_kinds;
+pub mod find;
+mod health;
+mod layers;
+mod nodes;
+mod results;
+mod spool;
+mod submit;
+pub mod types;
+
+pub use auth::{Auth, AuthError};
+pub use error::ApiError;
+
+use crate::coordinator::CoordinatorHandle;
+use async_trait::async_trait;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use rbee_queue::{Batches, ModelSha};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// Whose the batches are that come through the API.
+pub const OWNER: &str = "serve";
+
+/// Uploads that may run at once: each has a file, a thread and a load into the store.
+const MAX_UPLOADS: usize = 8;
+/// Streams that may be open at once.
+const MAX_STREAMS: usize = 16_384;
+/// How long open requests may take to end when the server stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a model's name leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The model.
+    pub sha256: ModelSha,
+    /// The revision that the name resolved to, where there is one.
+    pub revision: Option<String>,
+}
+
+/// Why a model's name leads nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ResolveError {
+    /// What is wrong.
+    pub message: String,
+    /// It may go later: the source cannot be reached.
+    pub transient: bool,
+}
+
+/// The models that this server knows of.
+#[async_trait]
+pub trait Models: Send + Sync {
+    /// What a name leads to.
+    async fn resolve(&self, name: &str) -> Result<Resolved, ResolveError>;
+
+    /// The file with this digest, if it is here.
+    fn blob(&self, sha256: &ModelSha) -> Option<PathBuf>;
+
+    /// The directory in which uploads grow: on one file system with where they end.
+    fn uploads(&self) -> std::io::Result<PathBuf>;
+
+    /// Keeps a whole and verified file.
+    fn keep(&self, sha256: &ModelSha, file: tempfile::NamedTempFile) -> std::io::Result<()>;
+}
+
+/// What the API stands on.
+pub struct ApiParts {
+    /// Store and queue.
+    pub batches: Batches,
+    /// The models.
+    pub models: Arc<dyn Models>,
+    /// Who may speak to it.
+    pub auth: Auth,
+    /// A private directory for uploads that are looked at.
+    pub spool: PathBuf,
+    /// The coordinator of this process, which may or may not lead.
+    pub coordinator: CoordinatorHandle,
+}
+
+/// The API's state; cheap to clone.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+/// What all requests share.
+pub struct Inner {
+    batches: Batches,
+    models: Arc<dyn Models>,
+    auth: Auth,
+    spool: PathBuf,
+    coordinator: CoordinatorHandle,
+    uploads: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl std::ops::Deref for Server {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Server {
+    fn new(parts: ApiParts, stop: CancellationToken) -> Server {
+        Server(Arc::new(Inner {
+            batches: parts.batches,
+            models: parts.models,
+            auth: parts.auth,
+            spool: parts.spool,
+            coordinator: parts.coordinator,
+            uploads: Arc::new(Semaphore::new(MAX_UPLOADS)),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            stop,
+        }))
+    }
+}
+
+/// Answers requests on a listener until `stop`; then requests that run get a while to end.
+pub async fn serve(
+    listener: TcpListener,
+    parts: ApiParts,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let router = router(Server::new(parts, stop.clone()));
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection sends late");
+        }
+    });
+    let stopped = stop.clone();
+    let serving = axum::serve(listener, router)
+        .with_graceful_shutdown(async move { stopped.cancelled().await });
+    tokio::select! {
+        ended = serving => ended,
+        () = async {
+            stop.cancelled().await;
+            tokio::time::sleep(STOP_PATIENCE).await;
+        } => {
+            tracing::warn!("some requests did not end and are cut off");
+            Ok(())
+        }
+    }
+}
+
+fn router(server: Server) -> Router {
+    let short = Router::new()
+        .route("/v1/batches", get(batches::list))
+        .route(
+            "/v1/batches/{id}",
+            get(batches::show).delete(batches::purge),
+        )
+        .route("/v1/batches/{id}/cancel", post(batches::cancel))
+        .route("/v1/batches/{id}/pause", post(batches::pause))
+        .route("/v1/batches/{id}/resume", post(batches::resume))
+        .route("/v1/batches/{id}/retry", post(batches::retry))
+        .route("/v1/nodes", get(nodes::list))
+        .route("/v1/nodes/{name}/drain", post(nodes::drain))
+        .route("/v1/nodes/{name}/undrain", post(nodes::undrain))
+        .route("/v1/nodes/{name}/logs", get(nodes::logs))
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready));
+    let long = Router::new()
+        .route("/v1/batches", post(submit::submit))
+        .route("/v1/batches/{id}/results", get(results::results))
+        .route(
+            "/v1/models/blobs/{sha}",
+            get(blobs::get).head(blobs::head).put(blobs::put),
+        )
+        .layer(DefaultBodyLimit::disable());
+    let all = layers::timed(short)
+        .merge(long)
+        .fallback(health::no_such_route);
+    layers::around(all, server.clone()).with_state(server)
+}
+
+#[cfg(test)]
+mod tests;

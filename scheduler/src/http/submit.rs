@@ -1,0 +1,323 @@
+//! `POST /v1/batches`: a file of prompts becomes a batch.
+//!
+//! The way: the upload is spooled and surveyed while it comes in, its models are resolved once each, then it is loaded
+//! under a hidden batch and shown. Memory is bounded whatever the size; a client that goes away leaves nothing.
+
+use super::error::ApiError;
+use super::spool::{Spool, Waiting, again};
+use super::types::{BatchView, KnownModel, PART_INPUT, PART_SPEC, SubmitSpec, Submitted};
+use super::{OWNER, ResolveError, Resolved, Server};
+use axum::Json;
+use axum::extract::State;
+use axum::extract::multipart::{Field, Multipart, MultipartError};
+use axum::http::StatusCode;
+use rbee_queue::batches::{Submission, Submitted as Made};
+use rbee_queue::jsonl::Survey;
+use rbee_queue::{BatchModel, ModelNo, ModelSha, RunKey};
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of the part that says what the batch is made with.
+const MAX_SPEC_BYTES: usize = 4 << 20;
+/// Bytes of an input.
+const MAX_INPUT_BYTES: u64 = 64 << 30;
+/// Bytes that are read and thrown away behind the point where an input was refused, so that its client hears why.
+const MAX_DRAINED_BYTES: u64 = 1 << 30;
+/// How long a client may be silent in the middle of an upload.
+const UPLOAD_SILENCE: Duration = Duration::from_secs(60);
+/// Characters of a batch's name.
+const MAX_NAME: usize = 200;
+/// Characters of a key.
+const MAX_KEY: usize = 200;
+
+/// Makes a batch, or finds the equal one.
+pub async fn submit(
+    State(server): State<Server>,
+    mut form: Multipart,
+) -> Result<(StatusCode, Json<Submitted>), ApiError> {
+    let _turn = Arc::clone(&server.uploads)
+        .try_acquire_owned()
+        .map_err(|_| {
+            ApiError::too_many("the server has too many uploads at once: try again in a moment")
+        })?;
+    let spec = read_spec(&mut form).await?;
+    check(&spec)?;
+    let input = next_part(&mut form, PART_INPUT).await?;
+    let (file, survey) = receive(&server, input, &spec).await?;
+    let (models, warnings) = resolve_all(&server, &spec, &survey).await?;
+    let submitted = load(
+        server,
+        Upload {
+            file,
+            survey,
+            spec,
+            models,
+        },
+    )
+    .await?;
+    let status = match submitted.existing {
+        true => StatusCode::OK,
+        false => StatusCode::CREATED,
+    };
+    Ok((
+        status,
+        Json(Submitted {
+            warnings,
+            ..submitted
+        }),
+    ))
+}
+
+async fn next_part<'f>(form: &'f mut Multipart, wanted: &str) -> Result<Field<'f>, ApiError> {
+    let part = tokio::time::timeout(UPLOAD_SILENCE, form.next_field())
+        .await
+        .map_err(|_| silent())?
+        .map_err(broken)?;
+    part.filter(|part| part.name() == Some(wanted))
+        .ok_or_else(|| {
+            ApiError::bad(
+                "missing_part",
+                format!("the form wants a part {PART_SPEC:?} and then a part {PART_INPUT:?}"),
+            )
+            .about("body")
+        })
+}
+
+fn broken(error: MultipartError) -> ApiError {
+    ApiError::bad(
+        "input_cut_off",
+        format!("the upload cannot be read: {}", error.body_text()),
+    )
+}
+
+fn silent() -> ApiError {
+    ApiError::bad("input_cut_off", "the upload stopped in the middle")
+}
+
+async fn read_spec(form: &mut Multipart) -> Result<SubmitSpec, ApiError> {
+    let mut part = next_part(form, PART_SPEC).await?;
+    let mut text = Vec::new();
+    while let Some(bytes) = part.chunk().await.map_err(broken)? {
+        if text.len() + bytes.len() > MAX_SPEC_BYTES {
+            return Err(ApiError::too_large(format!(
+                "the part {PART_SPEC:?} has more than {MAX_SPEC_BYTES} bytes"
+            )));
+        }
+        text.extend_from_slice(&bytes);
+    }
+    serde_json::from_slice(&text)
+        .map_err(|error| ApiError::bad("invalid_spec", error.to_string()).about(PART_SPEC))
+}
+
+/// What does not depend on the input.
+fn check(spec: &SubmitSpec) -> Result<(), ApiError> {
+    let bad = |message: String| ApiError::bad("invalid_spec", message).about(PART_SPEC);
+    (spec.spec.options.validate()).map_err(|error| bad(error.to_string()))?;
+    let long = |text: &Option<String>, most: usize| {
+        text.as_ref()
+            .is_some_and(|text| text.chars().count() > most)
+    };
+    if long(&spec.name, MAX_NAME) {
+        return Err(bad(format!("the name has more than {MAX_NAME} characters")));
+    }
+    if long(&spec.key, MAX_KEY) || spec.key.as_deref() == Some("") {
+        return Err(bad(format!("the key must have 1 to {MAX_KEY} characters")));
+    }
+    if spec.key.is_some() && spec.new {
+        return Err(bad(
+            "a key and a new batch at any rate exclude each other".to_owned()
+        ));
+    }
+    if let Some(url) = &spec.on_done {
+        let fits = reqwest::Url::parse(url)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if !fits {
+            return Err(bad("on_done must be an http or https URL".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Spools the input and looks at it while it comes in.
+async fn receive(
+    server: &Server,
+    mut input: Field<'_>,
+    spec: &SubmitSpec,
+) -> Result<(File, Survey), ApiError> {
+    let spool = Spool::begin(&server.spool, spec.spec.options.clone())
+        .map_err(|error| ApiError::internal(format!("an upload cannot be kept: {error}")))?;
+    let (mut bytes, mut drained) = (0u64, 0u64);
+    let mut wanted = true;
+    loop {
+        let piece = tokio::time::timeout(UPLOAD_SILENCE, input.chunk())
+            .await
+            .map_err(|_| silent())?
+            .map_err(broken)?;
+        let Some(piece) = piece else {
+            return spool.end().await;
+        };
+        bytes += piece.len() as u64;
+        if bytes > MAX_INPUT_BYTES {
+            return Err(ApiError::too_large(format!(
+                "the input has more than {MAX_INPUT_BYTES} bytes: split it"
+            )));
+        }
+        if wanted {
+            wanted = spool.push(piece).await;
+        } else {
+            drained += piece.len() as u64;
+            if drained > MAX_DRAINED_BYTES {
+                return spool.end().await;
+            }
+        }
+    }
+}
+
+/// All models that the input names, resolved. A name that leads nowhere is the error of its lines, and a warning;
+/// unless it is the usual one, or no name leads anywhere.
+async fn resolve_all(
+    server: &Server,
+    spec: &SubmitSpec,
+    survey: &Survey,
+) -> Result<(Vec<BatchModel>, Vec<String>), ApiError> {
+    let (mut models, mut missing) = (Vec::new(), Vec::new());
+    for ((name, jobs), no) in survey.models.iter().zip(0..) {
+        let resolved = match known(&spec.models, name) {
+            Some(sha256) => Some(Resolved {
+                sha256,
+                revision: None,
+            }),
+            None => match server.models.resolve(name).await {
+                Ok(resolved) => Some(resolved),
+                Err(error) if error.transient || *name == spec.spec.options.model => {
+                    return Err(unresolved(error));
+                }
+                Err(error) => {
+                    missing.push((name, *jobs, error));
+                    None
+                }
+            },
+        };
+        let (sha256, revision) = match resolved {
+            Some(resolved) => (Some(resolved.sha256), resolved.revision),
+            None => (None, None),
+        };
+        models.push(BatchModel {
+            no: ModelNo(no),
+            requested: name.clone(),
+            sha256,
+            revision,
+            numerics: None,
+        });
+    }
+    if !missing.is_empty() && models.iter().all(|model| model.sha256.is_none()) {
+        let (_, _, error) = missing.remove(0);
+        return Err(unresolved(error));
+    }
+    let warnings = missing
+        .into_iter()
+        .map(|(name, jobs, error)| {
+            let lines = if jobs == 1 { "line" } else { "lines" };
+            format!("no answer for {jobs} {lines} with the model {name}: {error}")
+        })
+        .collect();
+    Ok((models, warnings))
+}
+
+fn known(models: &[KnownModel], name: &str) -> Option<ModelSha> {
+    let found = models.iter().find(|model| model.requested == name);
+    found.map(|model| model.sha256)
+}
+
+fn unresolved(error: ResolveError) -> ApiError {
+    match error.transient {
+        true => ApiError::unavailable(error.message),
+        false => ApiError::bad("model_not_found", error.message).about("model"),
+    }
+}
+
+/// An upload that was looked at.
+struct Upload {
+    file: File,
+    survey: Survey,
+    spec: SubmitSpec,
+    models: Vec<BatchModel>,
+}
+
+impl Upload {
+    /// The key under which an equal submit finds this one.
+    fn key(&self) -> Option<String> {
+        if self.spec.new {
+            return None;
+        }
+        if let Some(key) = &self.spec.key {
+            return Some(format!("user:{key}"));
+        }
+        let identities: Vec<_> = self
+            .models
+            .iter()
+            .map(|model| (model.requested.clone(), model.sha256))
+            .collect();
+        let key = RunKey {
+            input: &self.survey.digest,
+            spec: &self.spec.spec,
+            models: &identities,
+            numerics: None,
+        };
+        Some(key.to_key())
+    }
+}
+
+/// Loads the upload. It goes on in a task of its own, which undoes what it did if the client goes away.
+async fn load(server: Server, upload: Upload) -> Result<Submitted, ApiError> {
+    let key = upload.key();
+    let store = server.batches.store();
+    if let Some(key) = &key
+        && let Some(batch) = store.batch_by_key(OWNER, key).await?
+    {
+        return Ok(existing(BatchView::from(&batch)));
+    }
+    let client = Waiting::new();
+    let reader = again(upload.file, &client)
+        .map_err(|error| ApiError::internal(format!("an upload cannot be read again: {error}")))?;
+    let submission = Submission {
+        owner: OWNER.to_owned(),
+        name: upload.spec.name,
+        key,
+        priority: upload.spec.priority,
+        pinned_node: upload.spec.node,
+        on_done: upload.spec.on_done,
+        spec: upload.spec.spec,
+        models: upload.models,
+        digest: Some(upload.survey.digest),
+    };
+    let batches = server.batches.clone();
+    let loading = tokio::spawn(async move { batches.submit(reader, submission).await });
+    let made = loading
+        .await
+        .map_err(|error| ApiError::internal(format!("a load ended by an error: {error}")))??;
+    drop(client);
+    match made {
+        Made::New(batch, lock) => {
+            let view = BatchView::from(batch.as_ref());
+            // From here on the batch is the coordinator's.
+            drop(lock);
+            server.coordinator.wake();
+            Ok(Submitted {
+                batch: view,
+                existing: false,
+                warnings: Vec::new(),
+            })
+        }
+        Made::Existing(batch) => Ok(existing(BatchView::from(batch.as_ref()))),
+    }
+}
+
+fn existing(batch: BatchView) -> Submitted {
+    Submitted {
+        batch,
+        existing: true,
+        warnings: Vec::new(),
+    }
+}

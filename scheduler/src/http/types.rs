@@ -1,0 +1,343 @@
+//! What goes over the wire between `serve` and its clients, as both sides know it.
+//!
+//! Owns the JSON forms. Where OpenAI's API has a word for something, it is used.
+
+use rbee_queue::store::Finished;
+use rbee_queue::{
+    Batch, BatchId, BatchModel, BatchSpec, BatchStatus, Counts, JobError, JobState, ModelSha,
+    NodeState, Outcome, Priority, StoredNode, Usage,
+};
+use serde::{Deserialize, Serialize};
+
+/// The multipart part with the [`SubmitSpec`]; it comes before the input.
+pub const PART_SPEC: &str = "spec";
+/// The multipart part with the prompts.
+pub const PART_INPUT: &str = "input";
+/// The content type of framed results, see [`Frame`].
+pub const FRAMED: &str = "application/vnd.rbee.results";
+/// The content type of plain results.
+pub const NDJSON: &str = "application/x-ndjson";
+
+/// What a batch is to be made with: the first part of a submit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubmitSpec {
+    /// Everything that decides its bytes beside input and models.
+    pub spec: BatchSpec,
+    /// A name for people.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Whose jobs go first.
+    #[serde(default)]
+    pub priority: Priority,
+    /// At most one batch has this key. `None`: it is made from what the batch is.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// Make a batch even if an equal one exists.
+    #[serde(default)]
+    pub new: bool,
+    /// A URL that is told when the batch is done.
+    #[serde(default)]
+    pub on_done: Option<String>,
+    /// The name of the only node that may run it.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// Models that the client has resolved already: files of its own.
+    #[serde(default)]
+    pub models: Vec<KnownModel>,
+}
+
+/// A model that the client resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownModel {
+    /// As lines and options name it.
+    pub requested: String,
+    /// What it is.
+    pub sha256: ModelSha,
+}
+
+/// The answer to a submit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// The batch.
+    pub batch: BatchView,
+    /// It existed before.
+    pub existing: bool,
+    /// What the user should look at: models that lead nowhere.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// How many of a batch's requests are where, in OpenAI's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestCounts {
+    /// All jobs.
+    pub total: u64,
+    /// Answered.
+    pub completed: u64,
+    /// Failed, cancelled and expired.
+    pub failed: u64,
+}
+
+impl RequestCounts {
+    /// Jobs with a result.
+    pub fn done(&self) -> u64 {
+        self.completed + self.failed
+    }
+
+    /// Jobs without one.
+    pub fn unfinished(&self) -> u64 {
+        self.total.saturating_sub(self.done())
+    }
+}
+
+impl From<Counts> for RequestCounts {
+    fn from(counts: Counts) -> RequestCounts {
+        RequestCounts {
+            total: counts.total,
+            completed: counts.succeeded,
+            failed: counts.failed,
+        }
+    }
+}
+
+/// Tokens of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCounts {
+    /// Of all prompts that were answered.
+    pub input_tokens: u64,
+    /// Of all answers.
+    pub output_tokens: u64,
+}
+
+/// A batch as clients see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchView {
+    /// Its id.
+    pub id: BatchId,
+    /// Always `batch`.
+    #[serde(default = "batch_word")]
+    pub object: String,
+    /// A name for people.
+    pub name: Option<String>,
+    /// Its state.
+    pub status: BatchStatus,
+    /// Why it does not go on, where it is paused.
+    pub paused_reason: Option<String>,
+    /// Why its jobs wait, where they do.
+    #[serde(default)]
+    pub waiting: Option<String>,
+    /// Whose jobs go first.
+    pub priority: Priority,
+    /// The only node that may run it.
+    pub node: Option<String>,
+    /// Who is told when it is done.
+    pub on_done: Option<String>,
+    /// Its jobs.
+    pub request_counts: RequestCounts,
+    /// Its tokens.
+    pub usage: TokenCounts,
+    /// Its models.
+    pub models: Vec<BatchModel>,
+    /// The seed of jobs that have none.
+    pub seed: u64,
+    /// The type of its cache.
+    pub kv: String,
+    /// The day that templates see.
+    pub template_date: String,
+    /// The promise of equal bytes is given up.
+    pub any_numerics: bool,
+    /// The number of its last result.
+    pub last_finish_no: u64,
+    /// Unix seconds.
+    pub created_at: i64,
+    /// Microseconds since 1970.
+    pub created_at_us: i64,
+    /// When its last job finished, in microseconds since 1970.
+    pub finished_at_us: Option<i64>,
+}
+
+fn batch_word() -> String {
+    "batch".to_owned()
+}
+
+impl From<&Batch> for BatchView {
+    fn from(batch: &Batch) -> BatchView {
+        BatchView {
+            id: batch.id.clone(),
+            object: batch_word(),
+            name: batch.name.clone(),
+            status: batch.status,
+            paused_reason: batch.paused_reason.clone(),
+            waiting: None,
+            priority: batch.priority,
+            node: batch.pinned_node.clone(),
+            on_done: batch.on_done.clone(),
+            request_counts: batch.counts.into(),
+            usage: TokenCounts {
+                input_tokens: batch.input_tokens,
+                output_tokens: batch.output_tokens,
+            },
+            models: batch.models.clone(),
+            seed: batch.spec.seed,
+            kv: batch.spec.kv.clone(),
+            template_date: batch.spec.template_date.clone(),
+            any_numerics: batch.spec.any_numerics,
+            last_finish_no: batch.last_finish_no,
+            created_at: batch.created_at_us.div_euclid(1_000_000),
+            created_at_us: batch.created_at_us,
+            finished_at_us: batch.finished_at_us,
+        }
+    }
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listing<T> {
+    /// Always `list`.
+    pub object: String,
+    /// The page.
+    pub data: Vec<T>,
+    /// The first one's id.
+    pub first_id: Option<String>,
+    /// The last one's id: the next page begins after it.
+    pub last_id: Option<String>,
+    /// There is more.
+    pub has_more: bool,
+}
+
+/// Errors of a batch that have one code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorKind {
+    /// The code.
+    pub code: String,
+    /// How many jobs have it.
+    pub jobs: u64,
+    /// The first one's sentence.
+    pub example: String,
+    /// Physical input lines of the first jobs.
+    pub lines: Vec<u64>,
+}
+
+/// A batch in detail.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchDetail {
+    /// The batch.
+    pub batch: BatchView,
+    /// Its errors by code.
+    pub errors: Vec<ErrorKind>,
+}
+
+/// A node as clients see it: its state and all that the store knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// What it is up to.
+    pub state: NodeState,
+    /// What it said last, and its lease.
+    #[serde(flatten)]
+    pub node: StoredNode,
+}
+
+impl From<StoredNode> for NodeView {
+    fn from(node: StoredNode) -> NodeView {
+        NodeView {
+            state: node.state(),
+            node,
+        }
+    }
+}
+
+/// The beginning of each frame of framed results: one line of JSON behind a `#`, then `bytes` bytes
+/// of result lines. A stream that is whole ends with a frame whose `end` is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Bytes of the lines that follow, their ends included.
+    pub bytes: usize,
+    /// Lines that follow.
+    pub lines: usize,
+    /// Which of them hold errors, counted from 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<usize>,
+    /// Jobs in this part that have no result.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing: u64,
+    /// Input lines of the first of those.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_lines: Vec<u64>,
+    /// The index of the job after this part: where a broken stream goes on.
+    pub next: u64,
+    /// There is nothing more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub end: bool,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn is_false(word: &bool) -> bool {
+    !*word
+}
+
+/// A result as those see it who watch a batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResultEvent {
+    /// Its number in the order of finishing.
+    pub finish_no: u64,
+    /// The job.
+    pub index: u64,
+    /// Its state.
+    pub state: JobState,
+    /// Its error.
+    pub error: Option<JobError>,
+    /// The text of its first choice.
+    pub text: Option<String>,
+    /// Its tokens.
+    pub usage: Option<Usage>,
+    /// The node that computed it.
+    pub node: Option<String>,
+}
+
+impl From<&Finished> for ResultEvent {
+    fn from(finished: &Finished) -> ResultEvent {
+        let (error, completed) = match &finished.result.record.outcome {
+            Outcome::Failed(error) => (Some(error.clone()), None),
+            Outcome::Completed(completed) => (None, Some(completed)),
+        };
+        let first = completed.and_then(|completed| completed.choices.first());
+        let stats = finished.result.stats.as_ref();
+        ResultEvent {
+            finish_no: finished.finish_no,
+            index: finished.index.0,
+            state: finished.state,
+            error,
+            text: first.map(|choice| choice.text.clone()),
+            usage: completed.map(|completed| completed.usage),
+            node: stats
+                .map(|stats| stats.node.clone())
+                .filter(|node| !node.is_empty()),
+        }
+    }
+}
+
+/// An error as every route tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorWords,
+}
+
+/// The words of an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorWords {
+    /// A sentence for a person.
+    pub message: String,
+    /// `invalid_request_error`, `authentication_error`, `server_error`, `rate_limit_error`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The parameter that is wrong.
+    #[serde(default)]
+    pub param: Option<String>,
+    /// A stable word.
+    #[serde(default)]
+    pub code: Option<String>,
+}
