@@ -47,4 +47,4 @@ pub use record::{
 };
 pub use request::{Endpoint, Input, Params, Request};
 pub use state::{BatchStatus, JobState};
-pub use store::{SqliteStore, Store, StoreError};
+pub use store::{PostgresStore, SqliteStore, Store, StoreError};

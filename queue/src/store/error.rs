@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// Why a store did not do what it was asked. Nothing was changed by the call, unless its doc says
-/// that it works in chunks.
+/// that it works in chunks or the error is [`StoreError::Unavailable`].
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No room for the store's files.
@@ -48,6 +48,15 @@ pub enum StoreError {
         /// The store's path.
         place: String,
     },
+    /// The store's server cannot be reached, or was lost on the way: whether the call changed
+    /// anything is not known.
+    #[error("the store at {place} cannot be reached: {reason}")]
+    Unavailable {
+        /// Host, port and database.
+        place: String,
+        /// What happened.
+        reason: String,
+    },
     /// A row does not read as it must.
     #[error("the store is damaged: {what}")]
     Damaged {
@@ -90,6 +99,9 @@ impl StoreError {
 
     /// True if the same call may succeed later without anybody's doing but room or patience.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, StoreError::DiskFull { .. } | StoreError::Busy { .. })
+        matches!(
+            self,
+            StoreError::DiskFull { .. } | StoreError::Busy { .. } | StoreError::Unavailable { .. }
+        )
     }
 }

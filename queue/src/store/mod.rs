@@ -6,9 +6,12 @@
 
 #[cfg(test)]
 mod contract;
+mod decide;
 mod error;
 mod jobs;
 mod network_fs;
+mod postgres;
+mod rows;
 mod sqlite;
 
 pub use error::StoreError;
@@ -17,6 +20,7 @@ pub use jobs::{
     PlaceOutcome, PlacedJob, PlacedQuery, QueuedJob, QueuedQuery, Refusal, Release, ReleaseCause,
     ResultsPage, Sealed, StoredJob, StoredResult, Untold,
 };
+pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 
 use crate::batch::{Batch, BatchModel};

@@ -1,12 +1,12 @@
 //! Batches: reading, listing, pausing, cancelling, deleting.
 
+use super::super::decide::{self, Ended};
 use super::super::jobs::HiddenBatch;
-use super::rows::{self, BATCH_COLUMNS, get};
+use super::rows::{self, BATCH_COLUMNS, Fields};
 use super::{SqliteStore, StoreError, Tx, now_us};
 use crate::batch::{Batch, BatchModel};
-use crate::ids::{BatchId, BatchNo, JobIndex, JobRef};
-use crate::record::ResultRecord;
-use crate::state::{BatchEvent, BatchStatus, JobState, batch_after};
+use crate::ids::{BatchId, BatchNo};
+use crate::state::{BatchStatus, JobState};
 use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteRow;
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl SqliteStore {
             "SELECT model_no, requested, sha256, revision, numerics FROM batch_models \
              WHERE batch_no = $1 ORDER BY model_no",
         )
-        .bind(get::<i64>(&row, "batch_no")?)
+        .bind(row.int("batch_no")?)
         .fetch_all(&self.readers)
         .await
         .map_err(|error| self.error(error))?;
@@ -95,13 +95,10 @@ impl SqliteStore {
         found
             .iter()
             .map(|row| {
-                let id: &str = get(row, "id")?;
-                let idle_us = now - get::<i64>(row, "touched_at_us")?;
+                let idle_us = now - row.int("touched_at_us")?;
                 Ok(HiddenBatch {
-                    id: id
-                        .parse()
-                        .map_err(|error| StoreError::damaged(format!("{error}")))?,
-                    no: BatchNo(get(row, "batch_no")?),
+                    id: rows::batch_id(row.text("id")?)?,
+                    no: BatchNo(row.int("batch_no")?),
                     idle: Duration::from_micros(u64::try_from(idle_us).unwrap_or(0)),
                 })
             })
@@ -218,16 +215,9 @@ impl SqliteStore {
     pub(super) async fn cancel(&self, batch: BatchNo) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
         let status = self.status_of(&mut tx, batch).await?;
-        match batch_after(status, BatchEvent::Cancel) {
-            Some(after) => self.set_status(&mut tx, batch, after).await?,
-            // A cancel that was cut off in the middle goes on.
-            None if status == BatchStatus::Cancelling => {}
-            None => {
-                return Err(StoreError::WrongState {
-                    status: status.to_string(),
-                    what: "so there is nothing to cancel",
-                });
-            }
+        let after = decide::cancel(status)?;
+        if after != status {
+            self.set_status(&mut tx, batch, after).await?;
         }
         self.commit(tx).await?;
         while self.cancel_chunk(batch).await? {}
@@ -238,8 +228,9 @@ impl SqliteStore {
     /// Gives some queued jobs of a cancelling batch their error. False: none was left.
     async fn cancel_chunk(&self, batch: BatchNo) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
-        let queued: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT idx, attempt FROM jobs WHERE batch_no = $1 AND state = 0 ORDER BY idx LIMIT $2",
+        let queued = sqlx::query(
+            "SELECT batch_no, idx, state, attempt, model_no, crashes, finish_no FROM jobs \
+             WHERE batch_no = $1 AND state = 0 ORDER BY idx LIMIT $2",
         )
         .bind(batch.0)
         .bind(ROWS_A_CHUNK)
@@ -248,19 +239,10 @@ impl SqliteStore {
         .map_err(|error| self.error(error))?;
         let more = !queued.is_empty();
         let ended = queued
-            .into_iter()
-            .map(|(index, attempt)| super::finish::Ended {
-                job: JobRef {
-                    batch,
-                    index: JobIndex(index as u64),
-                },
-                attempt,
-                state: JobState::Cancelled,
-                record: cancelled_record(),
-                stats: None,
-            })
-            .collect();
-        self.end_jobs(&mut tx, ended).await?;
+            .iter()
+            .map(|row| Ok(Ended::cancelled(rows::job_ref(row)?, &rows::job_now(row)?)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        self.end_jobs(&mut tx, &ended).await?;
         self.close_if_done(&mut tx, batch).await?;
         self.commit(tx).await?;
         Ok(more)
@@ -332,12 +314,4 @@ impl SqliteStore {
         }
         Ok(counts)
     }
-}
-
-/// The error of a job whose batch was cancelled before it had a result.
-pub(super) fn cancelled_record() -> ResultRecord {
-    ResultRecord::failed(
-        "cancelled",
-        "the batch was cancelled before this job was done",
-    )
 }

@@ -3,12 +3,13 @@
 //! Statements insert many rows each; equal jobs and duplicate ids are found by SQL after loading,
 //! so that memory does not grow with the batch.
 
+use super::super::decide::{self, Duplicates};
 use super::super::jobs::{NewBatch, NewJob, Refusal, Sealed};
-use super::rows::{self, get};
+use super::rows::{self, Fields};
 use super::{SqliteStore, StoreError, Tx, now_us};
 use crate::ids::{BatchId, BatchNo};
 use crate::jsonl::Shape;
-use crate::record::{JobError, Outcome, RECORD_VERSION, ResultRecord};
+use crate::record::JobError;
 use crate::state::{BatchEvent, BatchStatus, JobState, batch_after};
 use futures_util::TryStreamExt;
 use sqlx::AssertSqlSafe;
@@ -149,10 +150,7 @@ impl SqliteStore {
         error: JobError,
     ) -> Result<(), StoreError> {
         let code = error.code.clone();
-        let record = ResultRecord {
-            version: RECORD_VERSION,
-            outcome: Outcome::Failed(error),
-        };
+        let record = decide::bad_line(error);
         sqlx::query(
             "INSERT INTO results (batch_no, idx, attempt, record, error_code, finished_at_us) \
              VALUES ($1, $2, 0, $3, $4, $5)",
@@ -176,7 +174,7 @@ impl SqliteStore {
                 .await
                 .map_err(|error| self.error(error))?
                 .ok_or(StoreError::NoSuchBatch)?;
-        let refusal = match rows::count(&row, "total")? {
+        let refusal = match row.count("total")? {
             0 => Some(Refusal::Empty),
             _ => self.duplicates(batch).await?,
         };
@@ -209,24 +207,11 @@ impl SqliteStore {
         )
         .bind(batch.0)
         .fetch(&self.readers);
-        let mut ids: Vec<(String, Vec<u64>)> = Vec::new();
-        let mut last = String::new();
-        let mut found = 0;
+        let mut duplicates = Duplicates::default();
         while let Some(row) = rows.try_next().await.map_err(|error| self.error(error))? {
-            let shown: String = get(&row, "shown")?;
-            if found == 0 || shown != last {
-                found += 1;
-                if ids.len() < Refusal::MAX_LISTED {
-                    ids.push((shown.clone(), Vec::new()));
-                }
-                last = shown;
-            }
-            if let Some((_, lines)) = ids.last_mut().filter(|(id, _)| *id == last) {
-                lines.push(rows::count(&row, "line_no")?);
-            }
+            duplicates.add(row.text("shown")?, row.count("line_no")?);
         }
-        ids.sort_by_key(|(_, lines)| lines.first().copied());
-        Ok((found > 0).then_some(Refusal::Duplicates { ids, count: found }))
+        Ok(duplicates.refusal())
     }
 
     /// Numbers jobs of equal content and model in input order, from 0.
@@ -260,9 +245,7 @@ impl SqliteStore {
         if let Some(id) = existing {
             drop(tx);
             self.delete(batch).await?;
-            let id: BatchId = id
-                .parse()
-                .map_err(|error| StoreError::damaged(format!("{error}")))?;
+            let id = rows::batch_id(&id)?;
             let other = self.get(&id).await?.ok_or(StoreError::NoSuchBatch)?;
             return Ok(Sealed::Existing(Box::new(other)));
         }
@@ -286,9 +269,7 @@ impl SqliteStore {
             .await
             .map_err(|error| self.error(error))?;
         self.commit(tx).await?;
-        let id: BatchId = id
-            .parse()
-            .map_err(|error| StoreError::damaged(format!("{error}")))?;
+        let id = rows::batch_id(&id)?;
         let batch = self.get(&id).await?.ok_or(StoreError::NoSuchBatch)?;
         Ok(Sealed::Shown(Box::new(batch)))
     }

@@ -1,14 +1,12 @@
 //! Nodes and their leases, the lead, and who is told of a batch's end.
 
 use super::super::jobs::{PlacedJob, PlacedQuery, Release, ReleaseCause, Untold};
-use super::rows::{self, BATCH_COLUMNS, get};
+use super::rows::{self, BATCH_COLUMNS, Fields};
 use super::{MAX_JOBS_A_CALL, SqliteStore, StoreError, now_us};
 use crate::batch::Batch;
-use crate::ids::{Attempt, BatchNo, JobIndex, JobRef, NodeInstance};
+use crate::ids::{BatchNo, NodeInstance};
 use crate::node::{NodeReport, Renewal, StoredNode};
-use crate::queue::Held;
 use sqlx::AssertSqlSafe;
-use sqlx::sqlite::SqliteRow;
 use std::time::Duration;
 
 fn micros(time: Duration) -> i64 {
@@ -85,7 +83,10 @@ impl SqliteStore {
         .await
         .map_err(|error| self.error(error))?;
         let now = now_us();
-        found.iter().map(|row| stored_node(row, now)).collect()
+        found
+            .iter()
+            .map(|row| rows::stored_node(row, now))
+            .collect()
     }
 
     pub(super) async fn judge_nodes(
@@ -121,7 +122,7 @@ impl SqliteStore {
         lost.extend(burdened);
         lost.sort_unstable();
         lost.dedup();
-        lost.iter().map(|id| instance(id)).collect()
+        lost.iter().map(|id| rows::instance(id)).collect()
     }
 
     pub(super) async fn wish_drain(&self, name: &str, drain: bool) -> Result<(), StoreError> {
@@ -188,7 +189,7 @@ impl SqliteStore {
             .fetch_all(&self.readers)
             .await
             .map_err(|error| self.error(error))?;
-        found.iter().map(placed_job).collect()
+        found.iter().map(rows::placed_job).collect()
     }
 
     pub(super) async fn release_of_node(
@@ -239,7 +240,7 @@ impl SqliteStore {
             .map_err(|error| self.error(error))?;
         let mut untold = Vec::new();
         for row in found {
-            let tries = rows::count(&row, "tell_tries")?;
+            let tries = row.count("tell_tries")?;
             let batch = self.with_models(Some(row)).await?;
             untold.extend(batch.map(|batch| Untold { batch, tries }));
         }
@@ -261,36 +262,4 @@ impl SqliteStore {
         .map(drop)
         .map_err(|error| self.error(error))
     }
-}
-
-fn instance(text: &str) -> Result<NodeInstance, StoreError> {
-    text.parse()
-        .map_err(|error| StoreError::damaged(format!("{error}")))
-}
-
-fn placed_job(row: &SqliteRow) -> Result<PlacedJob, StoreError> {
-    Ok(PlacedJob {
-        held: Held {
-            job: JobRef {
-                batch: BatchNo(get(row, "batch_no")?),
-                index: JobIndex(rows::count(row, "idx")?),
-            },
-            attempt: Attempt(rows::count(row, "attempt")?),
-        },
-        node: instance(get(row, "node")?)?,
-    })
-}
-
-fn stored_node(row: &SqliteRow, now: i64) -> Result<StoredNode, StoreError> {
-    let report: &str = get(row, "report")?;
-    Ok(StoredNode {
-        instance: instance(get(row, "instance")?)?,
-        report: serde_json::from_str(report)
-            .map_err(|error| StoreError::damaged(format!("a node's report: {error}")))?,
-        lease_left_us: get::<i64>(row, "lease_until_us")? - now,
-        silent_us: now - get::<i64>(row, "renewed_at_us")?,
-        joined_at_us: get(row, "joined_at_us")?,
-        lost: get::<i64>(row, "lost")? != 0,
-        drain_wanted: get::<i64>(row, "drain")? != 0,
-    })
 }

@@ -1,24 +1,17 @@
 //! Finding queued jobs and placing them.
 
+use super::super::decide::{self, BatchesNow, JobsNow, Placing, Slot};
 use super::super::jobs::{JobSummary, MAX_COUNTED, Place, PlaceOutcome, QueuedJob, QueuedQuery};
-use super::rows::{self, get};
+use super::rows::{self, Fields};
 use super::{SqliteStore, StoreError, Tx};
-use crate::ids::{Attempt, BatchNo, JobIndex, JobRef};
-use crate::state::{BatchStatus, JobEvent, JobState, job_after};
+use crate::ids::{BatchNo, JobIndex, JobRef};
+use crate::state::{BatchStatus, JobState};
 use futures_util::TryStreamExt;
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 
 /// Bytes of lines in one answer of [`SqliteStore::queued`].
 const QUEUED_BYTES: usize = 32 * 1024 * 1024;
-
-/// What the transaction knows of a job before it decides.
-pub(super) struct JobNow {
-    pub state: JobState,
-    pub attempt: i64,
-    pub crashes: i64,
-    model: Option<i64>,
-}
 
 impl SqliteStore {
     pub(super) async fn queued(&self, query: QueuedQuery) -> Result<Vec<QueuedJob>, StoreError> {
@@ -38,12 +31,12 @@ impl SqliteStore {
         let mut jobs = Vec::new();
         let mut bytes = 0;
         while let Some(row) = found.try_next().await.map_err(|error| self.error(error))? {
-            let line: String = get(&row, "line")?;
+            let line = row.text("line")?.to_owned();
             bytes += line.len();
             jobs.push(QueuedJob {
                 job: JobRef {
                     batch: query.batch,
-                    index: JobIndex(rows::count(&row, "idx")?),
+                    index: JobIndex(row.count("idx")?),
                 },
                 line,
                 key: rows::job_key(&row)?,
@@ -90,60 +83,28 @@ impl SqliteStore {
     ) -> Result<Vec<PlaceOutcome>, StoreError> {
         let mut tx = self.begin().await?;
         let refs: Vec<JobRef> = places.iter().map(|place| place.job).collect();
-        let mut now = self.jobs_now(&mut tx, &refs).await?;
+        let jobs = self.jobs_now(&mut tx, &refs).await?;
         let batches = self.batches_now(&mut tx, &refs).await?;
-        let mut pins = self.pins(&mut tx, &batches).await?;
-        let mut outcomes = Vec::with_capacity(places.len());
-        let mut changes = Vec::new();
-        let mut new_pins = Vec::new();
-        for place in places {
-            let runs = batches.get(&place.job.batch).filter(|batch| batch.runs());
-            let (Some(batch), Some(job)) = (runs, now.get_mut(&place.job)) else {
-                outcomes.push(PlaceOutcome::NotQueued);
-                continue;
-            };
-            let Some(state) = job_after(job.state, JobEvent::Place) else {
-                outcomes.push(PlaceOutcome::NotQueued);
-                continue;
-            };
-            let slot = (place.job.batch, job.model.unwrap_or(-1));
-            if let Some(numerics) = place.numerics.filter(|_| !batch.any_numerics) {
-                match pins.get(&slot) {
-                    Some(pinned) if *pinned != numerics => {
-                        outcomes.push(PlaceOutcome::OtherNumerics);
-                        continue;
-                    }
-                    Some(_) => {}
-                    None => {
-                        pins.insert(slot, numerics.clone());
-                        new_pins.push((slot, numerics));
-                    }
-                }
-            }
-            job.state = state;
-            job.attempt += 1;
-            outcomes.push(PlaceOutcome::Placed(Attempt(job.attempt as u64)));
-            changes.push(json!([
-                place.job.batch.0,
-                place.job.index.0,
-                place.node.as_str()
-            ]));
-        }
-        self.write_places(&mut tx, changes, new_pins).await?;
+        let pins = self.pins(&mut tx, &batches).await?;
+        let placing = decide::place(&places, jobs, &batches, pins);
+        self.write_places(&mut tx, &placing).await?;
         self.commit(tx).await?;
-        Ok(outcomes)
+        Ok(placing.outcomes)
     }
 
-    async fn write_places(
-        &self,
-        tx: &mut Tx,
-        changes: Vec<serde_json::Value>,
-        pins: Vec<((BatchNo, i64), String)>,
-    ) -> Result<(), StoreError> {
+    async fn write_places(&self, tx: &mut Tx, placing: &Placing<'_>) -> Result<(), StoreError> {
+        let changes = placing
+            .placed
+            .iter()
+            .map(|(place, attempt)| {
+                let JobRef { batch, index } = place.job;
+                json!([batch.0, index.0, place.node.as_str(), attempt])
+            })
+            .collect();
         sqlx::query(
-            "UPDATE jobs SET state = $2, attempt = jobs.attempt + 1, node = v.holder FROM \
-               (SELECT value ->> 0 AS b, value ->> 1 AS i, value ->> 2 AS holder \
-                FROM json_each($1)) AS v \
+            "UPDATE jobs SET state = $2, attempt = v.attempt, node = v.holder FROM \
+               (SELECT value ->> 0 AS b, value ->> 1 AS i, value ->> 2 AS holder, \
+                value ->> 3 AS attempt FROM json_each($1)) AS v \
              WHERE jobs.batch_no = v.b AND jobs.idx = v.i",
         )
         .bind(serde_json::Value::Array(changes).to_string())
@@ -151,13 +112,13 @@ impl SqliteStore {
         .execute(&mut **tx)
         .await
         .map_err(|error| self.error(error))?;
-        for ((batch, model), numerics) in pins {
+        for ((batch, model), numerics) in &placing.pins {
             sqlx::query(
                 "UPDATE batch_models SET numerics = $3 WHERE batch_no = $1 AND model_no = $2",
             )
             .bind(batch.0)
             .bind(model)
-            .bind(numerics)
+            .bind(*numerics)
             .execute(&mut **tx)
             .await
             .map_err(|error| self.error(error))?;
@@ -170,10 +131,10 @@ impl SqliteStore {
         &self,
         tx: &mut Tx,
         jobs: &[JobRef],
-    ) -> Result<HashMap<JobRef, JobNow>, StoreError> {
+    ) -> Result<JobsNow, StoreError> {
         let found = sqlx::query(
-            "SELECT j.batch_no, j.idx, j.state, j.attempt, j.model_no, j.crashes \
-             FROM json_each($1) v CROSS JOIN jobs j \
+            "SELECT j.batch_no, j.idx, j.state, j.attempt, j.model_no, j.crashes, \
+             j.finish_no FROM json_each($1) v CROSS JOIN jobs j \
              WHERE j.batch_no = v.value ->> 0 AND j.idx = v.value ->> 1",
         )
         .bind(refs_json(jobs))
@@ -182,19 +143,7 @@ impl SqliteStore {
         .map_err(|error| self.error(error))?;
         found
             .iter()
-            .map(|row| {
-                let job = JobRef {
-                    batch: BatchNo(get(row, "batch_no")?),
-                    index: JobIndex(rows::count(row, "idx")?),
-                };
-                let now = JobNow {
-                    state: rows::job_state(row)?,
-                    attempt: get(row, "attempt")?,
-                    model: get(row, "model_no")?,
-                    crashes: get(row, "crashes")?,
-                };
-                Ok((job, now))
-            })
+            .map(|row| Ok((rows::job_ref(row)?, rows::job_now(row)?)))
             .collect()
     }
 
@@ -202,7 +151,7 @@ impl SqliteStore {
         &self,
         tx: &mut Tx,
         jobs: &[JobRef],
-    ) -> Result<HashMap<BatchNo, BatchNow>, StoreError> {
+    ) -> Result<BatchesNow, StoreError> {
         let numbers: BTreeSet<BatchNo> = jobs.iter().map(|job| job.batch).collect();
         let mut batches = HashMap::new();
         for number in numbers {
@@ -215,13 +164,7 @@ impl SqliteStore {
             .await
             .map_err(|error| self.error(error))?;
             if let Some(row) = row {
-                let paused: Option<&str> = get(&row, "paused_reason")?;
-                let batch = BatchNow {
-                    status: rows::status(&row)?,
-                    paused: paused.is_some(),
-                    any_numerics: get::<i64>(&row, "any_numerics")? != 0,
-                };
-                batches.insert(number, batch);
+                batches.insert(number, rows::batch_now(&row)?);
             }
         }
         Ok(batches)
@@ -230,8 +173,8 @@ impl SqliteStore {
     async fn pins(
         &self,
         tx: &mut Tx,
-        batches: &HashMap<BatchNo, BatchNow>,
-    ) -> Result<HashMap<(BatchNo, i64), String>, StoreError> {
+        batches: &BatchesNow,
+    ) -> Result<HashMap<Slot, String>, StoreError> {
         let mut pins = HashMap::new();
         for number in batches.keys() {
             let found = sqlx::query(
@@ -243,23 +186,11 @@ impl SqliteStore {
             .await
             .map_err(|error| self.error(error))?;
             for row in found {
-                pins.insert((*number, get(&row, "model_no")?), get(&row, "numerics")?);
+                let slot = (*number, row.int("model_no")?);
+                pins.insert(slot, row.text("numerics")?.to_owned());
             }
         }
         Ok(pins)
-    }
-}
-
-/// What the transaction knows of a batch before it decides.
-pub(super) struct BatchNow {
-    pub status: BatchStatus,
-    paused: bool,
-    any_numerics: bool,
-}
-
-impl BatchNow {
-    fn runs(&self) -> bool {
-        self.status == BatchStatus::InProgress && !self.paused
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::super::jobs::{Finished, ResultsPage, StoredJob};
 use super::place::refs_json;
-use super::rows::{self, JOB_COLUMNS, JOB_TABLES};
+use super::rows::{self, Fields, JOB_COLUMNS, JOB_TABLES};
 use super::{SqliteStore, StoreError};
 use crate::ids::{BatchNo, JobIndex, JobRef};
 use futures_util::TryStreamExt;
@@ -31,7 +31,7 @@ impl SqliteStore {
             .fetch(&self.readers);
         let (mut jobs, mut bytes) = (Vec::new(), 0);
         while let Some(row) = found.try_next().await.map_err(|error| self.error(error))? {
-            let record: Option<&str> = rows::get(&row, "record")?;
+            let record = row.text_or_null("record")?;
             let job = rows::stored_job(&row)?;
             bytes += job.line.len() + record.map_or(0, str::len);
             jobs.push(job);
@@ -65,11 +65,11 @@ impl SqliteStore {
         .fetch(&self.readers);
         let (mut finished, mut bytes) = (Vec::new(), 0);
         while let Some(row) = found.try_next().await.map_err(|error| self.error(error))? {
-            let record: &str = rows::get(&row, "record")?;
+            let record = row.text("record")?;
             bytes += record.len();
             finished.push(Finished {
-                finish_no: rows::count(&row, "finish_no")?,
-                index: JobIndex(rows::count(&row, "idx")?),
+                finish_no: row.count("finish_no")?,
+                index: JobIndex(row.count("idx")?),
                 state: rows::job_state(&row)?,
                 result: rows::stored_result(&row)?,
             });
@@ -96,7 +96,7 @@ impl SqliteStore {
         let mut by_name = HashMap::new();
         for row in &found {
             let job = rows::stored_job(row)?;
-            let batch = BatchNo(rows::get(row, "batch_no")?);
+            let batch = BatchNo(row.int("batch_no")?);
             by_name.insert(
                 JobRef {
                     batch,

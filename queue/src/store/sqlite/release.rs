@@ -1,18 +1,12 @@
 //! Ending attempts without a result, and queueing failed jobs again.
 
+use super::super::decide::{self, Released};
 use super::super::jobs::{Release, ReleaseCause};
-use super::finish::Ended;
-use super::place::JobNow;
-use super::rows::{self, get};
+use super::rows::Fields;
 use super::{SqliteStore, StoreError, Tx};
 use crate::ids::{Attempt, BatchNo, JobIndex, JobRef, NodeInstance};
-use crate::record::ResultRecord;
-use crate::state::{BatchEvent, BatchStatus, JobEvent, JobState, batch_after, job_after};
+use crate::state::JobState;
 use serde_json::json;
-use std::collections::BTreeSet;
-
-/// Solo crashes after which a job fails.
-const MAX_SOLO_CRASHES: i64 = 3;
 
 impl SqliteStore {
     pub(super) async fn release_jobs(
@@ -21,55 +15,30 @@ impl SqliteStore {
     ) -> Result<Vec<bool>, StoreError> {
         let mut tx = self.begin().await?;
         let refs: Vec<JobRef> = releases.iter().map(|release| release.job).collect();
-        let mut now = self.jobs_now(&mut tx, &refs).await?;
+        let jobs = self.jobs_now(&mut tx, &refs).await?;
         let batches = self.batches_now(&mut tx, &refs).await?;
-        let mut held = Vec::with_capacity(releases.len());
-        let (mut ended, mut changes) = (Vec::new(), Vec::new());
-        for release in releases {
-            let job = now
-                .get_mut(&release.job)
-                .filter(|job| job.attempt as u64 == release.attempt.0);
-            let Some((job, after)) =
-                job.and_then(|job| job_after(job.state, JobEvent::Release).map(|s| (job, s)))
-            else {
-                held.push(false);
-                continue;
-            };
-            held.push(true);
-            let (blamed, crashes, losses) = match release.cause {
-                ReleaseCause::Returned => (0, 0, 0),
-                ReleaseCause::Lost => (0, 0, 1),
-                ReleaseCause::Blamed { alone } => (1, i64::from(alone), 0),
-            };
-            changes.push(json!([
-                release.job.batch.0,
-                release.job.index.0,
-                after.number(),
-                blamed,
-                crashes,
-                losses
-            ]));
-            job.state = after;
-            let cancelling = batches
-                .get(&release.job.batch)
-                .is_some_and(|batch| batch.status == BatchStatus::Cancelling);
-            ended.extend(end_of_released(&release, job, crashes, cancelling));
-        }
-        self.write_releases(&mut tx, changes).await?;
-        let touched: BTreeSet<BatchNo> = ended.iter().map(|end| end.job.batch).collect();
-        self.end_jobs(&mut tx, ended).await?;
-        for batch in touched {
-            self.close_if_done(&mut tx, batch).await?;
-        }
+        let releasing = decide::release(&releases, jobs, &batches);
+        self.write_releases(&mut tx, &releasing.released).await?;
+        self.end_jobs(&mut tx, &releasing.ended).await?;
         self.commit(tx).await?;
-        Ok(held)
+        Ok(releasing.held)
     }
 
-    async fn write_releases(
-        &self,
-        tx: &mut Tx,
-        changes: Vec<serde_json::Value>,
-    ) -> Result<(), StoreError> {
+    async fn write_releases(&self, tx: &mut Tx, released: &[Released]) -> Result<(), StoreError> {
+        let changes = released
+            .iter()
+            .map(|now| {
+                let JobRef { batch, index } = now.job;
+                json!([
+                    batch.0,
+                    index.0,
+                    now.state.number(),
+                    now.blamed,
+                    now.crashes,
+                    now.losses
+                ])
+            })
+            .collect();
         sqlx::query(
             "UPDATE jobs SET state = v.after, node = NULL, \
              blamed = CASE WHEN v.blame > 0 THEN 1 ELSE jobs.blamed END, \
@@ -100,16 +69,16 @@ impl SqliteStore {
         .map_err(|error| self.error(error))?;
         let mut releases = Vec::new();
         for row in &placed {
-            let node: Option<&str> = get(row, "node")?;
+            let node = row.text_or_null("node")?;
             if keep.iter().any(|kept| Some(kept.as_str()) == node) {
                 continue;
             }
             releases.push(Release {
                 job: JobRef {
                     batch,
-                    index: JobIndex(rows::count(row, "idx")?),
+                    index: JobIndex(row.count("idx")?),
                 },
-                attempt: Attempt(rows::count(row, "attempt")?),
+                attempt: Attempt(row.count("attempt")?),
                 cause: ReleaseCause::Returned,
             });
         }
@@ -130,6 +99,7 @@ impl SqliteStore {
             .expect("a list of words is JSON");
         let mut tx = self.begin().await?;
         let status = self.status_of(&mut tx, batch).await?;
+        let after = decide::retry(status)?;
         let retried = sqlx::query(
             "UPDATE jobs SET state = $2, blamed = 0, crashes = 0, losses = 0 \
              WHERE batch_no = $1 AND state IN ($3, $4) AND model_no IS NOT NULL \
@@ -153,45 +123,11 @@ impl SqliteStore {
                 .execute(&mut *tx)
                 .await
                 .map_err(|error| self.error(error))?;
-            if status.is_terminal() {
-                let after = batch_after(status, BatchEvent::Retry).ok_or_else(|| {
-                    StoreError::WrongState {
-                        status: status.to_string(),
-                        what: "so its jobs cannot run again",
-                    }
-                })?;
+            if after != status {
                 self.set_status(&mut tx, batch, after).await?;
             }
         }
         self.commit(tx).await?;
         Ok(retried)
     }
-}
-
-/// The end of a released job that does not run again.
-fn end_of_released(
-    release: &Release,
-    job: &mut JobNow,
-    new_crashes: i64,
-    cancelling: bool,
-) -> Option<Ended> {
-    let (state, record) = if job.crashes + new_crashes >= MAX_SOLO_CRASHES && new_crashes > 0 {
-        let message = format!("the job brought its node down {MAX_SOLO_CRASHES} times, alone");
-        (
-            JobState::Failed,
-            ResultRecord::failed("worker_crashed", message),
-        )
-    } else if cancelling {
-        (JobState::Cancelled, super::batches::cancelled_record())
-    } else {
-        return None;
-    };
-    job.state = state;
-    Some(Ended {
-        job: release.job,
-        attempt: job.attempt,
-        state,
-        record,
-        stats: None,
-    })
 }
