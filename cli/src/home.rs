@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use rbee_queue::queue::RedisQueue;
-use rbee_queue::{Batches, MemoryQueue, Queue, SqliteStore, Store};
+use rbee_queue::{Batches, MemoryQueue, PostgresStore, Queue, SqliteStore, Store};
 
 use crate::failure::Failure;
 
@@ -139,8 +139,8 @@ pub async fn open_batches(shape: Shape, database: PathBuf, process: u32) -> Resu
     }
 }
 
-async fn open_database(_url: &str) -> Result<Arc<dyn Store>, Failure> {
-    Err(Failure::usage("this build has no PostgreSQL store"))
+async fn open_database(url: &str) -> Result<Arc<dyn Store>, Failure> {
+    Ok(Arc::new(PostgresStore::open(url).await?))
 }
 
 /// A URL as people may see it: without user, password and parameters.

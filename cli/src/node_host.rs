@@ -1,25 +1,54 @@
 //! The node in this process: the wiring of engine, models, lease and crash journal, for `worker` and for `serve`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rbee_queue::Batches;
+use rbee_worker::face::{self, Access, Face};
 use rbee_worker::model::memory;
 use rbee_worker::node::{
     LeaseOptions, LogTail, Node, NodeHandle, NodeOptions, NodeParts, RunningJobs, watch_for_stalls,
 };
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine_args::EngineArgs;
 use crate::engine_host;
 use crate::failure::Failure;
 use crate::models_home;
+use crate::moment;
 use crate::node_shelf::NodeShelf;
 use crate::paths::DataDir;
 use crate::talk::Talk;
 
 /// Jobs that a node's inbox may hold, taken ones included.
 const INBOX: usize = 4_096;
+
+/// How long whoever wants to hear of the node's start is waited for.
+const CALLBACK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A node's HTTP face.
+pub struct FaceSetup {
+    pub listener: TcpListener,
+    /// What requests must show.
+    pub token: Option<String>,
+    /// The base URL by which others reach it.
+    pub address: Option<String>,
+    /// Is told once that the face accepts requests.
+    pub callback: Option<String>,
+}
+
+impl FaceSetup {
+    fn access(&self) -> Result<(SocketAddr, Access), Failure> {
+        let address = self.listener.local_addr()?;
+        let access = Access::new(address, self.token.as_deref())
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        Ok((address, access))
+    }
+}
 
 /// What a node is made of.
 pub struct NodeSetup {
@@ -30,12 +59,15 @@ pub struct NodeSetup {
     pub lease: LeaseOptions,
     /// Where its models lie.
     pub data: DataDir,
+    /// The server's URL, for model files that no node has.
+    pub server: Option<String>,
     /// Models that it loads at once, by reference.
     pub preload: Vec<String>,
     /// Is told which jobs run.
     pub running: Box<dyn RunningJobs>,
     /// Gives the end of the log.
     pub logs: Option<LogTail>,
+    pub face: Option<FaceSetup>,
     /// How long jobs may run without a step before the process ends itself, with evidence against them.
     pub stall_timeout: Option<Duration>,
     pub talk: Talk,
@@ -48,14 +80,18 @@ pub async fn run_node(setup: NodeSetup, stop: CancellationToken) -> Result<(), F
         setup.engine.clone(),
         setup.talk.clone(),
         models,
+        Arc::clone(setup.batches.store()),
+        setup.server,
     ));
+    let address = setup.face.as_ref().and_then(|face| face.address.clone());
     let memory = setup.engine.machine.memory;
     let options = NodeOptions {
-        name: setup.name,
+        name: setup.name.clone(),
         slots: engine_host::slots(&setup.engine),
         inbox: INBOX,
         numerics: engine_host::numerics(&setup.engine),
         memory: Some(memory.unwrap_or_else(memory::default_budget)),
+        address,
         lease: Some(setup.lease),
         ..NodeOptions::default()
     };
@@ -69,6 +105,10 @@ pub async fn run_node(setup: NodeSetup, stop: CancellationToken) -> Result<(), F
     if let Some(patience) = setup.stall_timeout {
         end_stalls(handle.clone(), patience)?;
     }
+    let face = setup
+        .face
+        .map(|face| show(face, &setup.name, &handle, &shelf));
+    let face = face.transpose()?;
     let preloading = tokio::spawn(preload(shelf, handle.clone(), setup.preload, setup.talk));
     let mut running = tokio::spawn(node.run());
     let ended = tokio::select! {
@@ -79,7 +119,56 @@ pub async fn run_node(setup: NodeSetup, stop: CancellationToken) -> Result<(), F
         }
     };
     preloading.abort();
+    if let Some(face) = face {
+        face.abort();
+    }
     Ok(ended.map_err(anyhow::Error::from)??)
+}
+
+/// Serves the node's face until the task is ended.
+fn show(
+    setup: FaceSetup,
+    name: &str,
+    node: &NodeHandle,
+    shelf: &Arc<NodeShelf>,
+) -> Result<JoinHandle<()>, Failure> {
+    let (address, access) = setup.access()?;
+    let base = setup
+        .address
+        .clone()
+        .unwrap_or_else(|| format!("http://{address}"));
+    let told = json!({"name": name, "uri": base, "version": env!("CARGO_PKG_VERSION")});
+    let face = Face {
+        node: node.clone(),
+        shelf: shelf.clone(),
+        access,
+        today: moment::today,
+    };
+    Ok(tokio::spawn(async move {
+        if let Some(url) = setup.callback {
+            // The port is bound: whoever is told can connect already.
+            tokio::spawn(call_back(url, told));
+        }
+        if let Err(error) = face::serve(setup.listener, face).await {
+            tracing::error!(%error, "the node's HTTP face has ended");
+        }
+    }))
+}
+
+/// Tells once that the node's face accepts requests.
+async fn call_back(url: String, told: serde_json::Value) {
+    let told = async {
+        let client = reqwest::Client::builder()
+            .timeout(CALLBACK_PATIENCE)
+            .build()?;
+        let answer = client.post(&url).json(&told).send().await?;
+        answer.error_for_status().map(drop)
+    };
+    if let Err(error) = told.await {
+        // The URL may hold a secret.
+        let error = error.without_url();
+        tracing::warn!(%error, "nobody heard that the node has started");
+    }
 }
 
 /// Loads models that the node shall have from the start. One that cannot be had is told, and the node goes on.

@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use rbee_queue::node::DiskModel;
 use rbee_queue::queue::LoadWish;
-use rbee_queue::{JobError, ModelSha};
+use rbee_queue::{JobError, ModelSha, Store};
 use rbee_worker::engine::EngineEvent;
-use rbee_worker::model_files::{ModelError, ModelRef, ModelStore, PullProgress, ResolvedModel};
+use rbee_worker::model_files::{
+    Blob, ModelError, ModelRef, ModelStore, Origin, PullProgress, ResolvedModel, Token,
+};
 use rbee_worker::node::{Hosted, ModelShelf, Share};
 use tokio::sync::mpsc;
 
+use crate::client::TOKEN_VARIABLE;
 use crate::engine_args::{EngineArgs, EngineKind};
 use crate::engine_host::{self, Room, Source, stub_model};
 use crate::talk::Talk;
@@ -21,17 +24,33 @@ pub struct NodeShelf {
     args: EngineArgs,
     talk: Talk,
     models: Arc<ModelStore>,
+    /// Tells which other nodes have a model.
+    store: Arc<dyn Store>,
+    /// The server, if one is known.
+    server: Option<String>,
+    /// What server and nodes want to see.
+    token: Option<Token>,
     /// What was found for each model.
     found: Mutex<HashMap<ModelSha, Source>>,
 }
 
 impl NodeShelf {
-    /// A shelf over the model store.
-    pub fn new(args: EngineArgs, talk: Talk, models: ModelStore) -> NodeShelf {
+    /// A shelf over the model store; `store` knows the other nodes, and the server has what clients brought.
+    pub fn new(
+        args: EngineArgs,
+        talk: Talk,
+        models: ModelStore,
+        store: Arc<dyn Store>,
+        server: Option<String>,
+    ) -> NodeShelf {
+        let token = std::env::var(TOKEN_VARIABLE).ok();
         NodeShelf {
             args,
             talk,
             models: Arc::new(models),
+            store,
+            server,
+            token: token.and_then(|text| Token::new(&text)),
             found: Mutex::default(),
         }
     }
@@ -71,6 +90,78 @@ impl NodeShelf {
         resolved.await.map_err(|error| refusal(&error))
     }
 
+    /// Finds a model by its sha256 on this machine, then on others, and last where its reference leads.
+    async fn fetch_model(
+        &self,
+        wish: &LoadWish,
+        share: &Share,
+    ) -> Result<ResolvedModel, ModelError> {
+        let sha256 = wish.model.0;
+        let models = Arc::clone(&self.models);
+        let here = tokio::task::spawn_blocking(move || models.find_by_sha(&sha256));
+        if let Ok(Some(found)) = here.await.unwrap_or(Ok(None)) {
+            return Ok(found);
+        }
+        let progress = SharedProgress::new(&self.talk, share);
+        let reference = ModelRef::parse(&wish.reference);
+        if let Ok(path @ ModelRef::Path(_)) = &reference
+            && let Ok(found) = self.models.resolve(path, &progress).await
+            && found.sha256 == sha256
+        {
+            return Ok(found);
+        }
+        let origins = self.origins(&wish.model).await;
+        let name = match &reference {
+            Ok(ModelRef::Path(_)) | Err(_) => "",
+            Ok(_) => &wish.reference,
+        };
+        let elsewhere = (self.models)
+            .fetch_by_sha(&sha256, name, &origins, &progress)
+            .await;
+        let absent = match elsewhere {
+            Err(error @ ModelError::AllSourcesFailed { .. }) => error,
+            found => return found,
+        };
+        let source = match reference {
+            Ok(ModelRef::Path(_)) | Err(_) => return Err(absent),
+            Ok(ModelRef::Hub(mut hub)) => {
+                hub.revision = hub.revision.or_else(|| wish.revision.clone());
+                ModelRef::Hub(hub)
+            }
+            Ok(alias) => alias,
+        };
+        let found = self.models.resolve(&source, &progress).await?;
+        if found.sha256 == sha256 {
+            return Ok(found);
+        }
+        Err(ModelError::WrongContent {
+            what: wish.reference.clone(),
+            origin: "its source".to_owned(),
+            expected: format!("sha256 {}", wish.model),
+            found: format!("its sha256 is {}", ModelSha(found.sha256)),
+        })
+    }
+
+    /// Other machines that may have a model: nodes that say so, then the server.
+    async fn origins(&self, model: &ModelSha) -> Vec<Origin> {
+        let nodes = self.store.node_list().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "other nodes are not asked for a model");
+            Vec::new()
+        });
+        let having = nodes.into_iter().filter(|node| {
+            let on_disk = &node.report.on_disk;
+            !node.lost && on_disk.iter().any(|found| found.model == *model)
+        });
+        let bases = having.filter_map(|node| node.report.address);
+        bases
+            .chain(self.server.clone())
+            .map(|base| Origin {
+                base,
+                token: self.token.clone(),
+            })
+            .collect()
+    }
+
     fn known(&self, model: &ModelSha) -> Option<Source> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         found.get(model).cloned()
@@ -97,15 +188,8 @@ impl ModelShelf for NodeShelf {
                 return Err(JobError::new("model_not_found", message));
             }
             EngineKind::Model => {
-                let resolved = self.fetch_reference(&wish.reference, share).await?;
-                if ModelSha(resolved.sha256) != wish.model {
-                    let message = format!(
-                        "{} is another file on this node than where the batch was made.",
-                        wish.reference
-                    );
-                    return Err(JobError::new("model_not_found", message));
-                }
-                Source::Files(resolved)
+                let found = self.fetch_model(wish, share).await;
+                Source::Files(found.map_err(|error| refusal(&error))?)
             }
         };
         self.keep(wish.model, source);
@@ -127,26 +211,26 @@ impl ModelShelf for NodeShelf {
     }
 
     fn on_disk(&self) -> Vec<DiskModel> {
-        let stored = match (self.args.engine, self.models.list()) {
-            (EngineKind::Stub, _) => return Vec::new(),
-            (EngineKind::Model, Ok(stored)) => stored,
-            (EngineKind::Model, Err(error)) => {
-                tracing::warn!(%error, "the models on disk cannot be listed");
-                return Vec::new();
-            }
+        let found = match self.args.engine {
+            EngineKind::Stub => return Vec::new(),
+            EngineKind::Model => self.models.on_disk(),
         };
-        let whole = stored.into_iter().filter(|model| model.complete);
-        let mut models: Vec<DiskModel> = whole
-            .filter_map(|model| {
-                Some(DiskModel {
-                    model: model.sha256.parse().ok()?,
-                    bytes: model.bytes,
-                })
-            })
-            .collect();
-        models.sort_by_key(|found| found.model);
-        models.dedup_by_key(|found| found.model);
-        models
+        let found = found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the models on disk cannot be listed");
+            Vec::new()
+        });
+        let models = found.into_iter().map(|(sha256, bytes)| DiskModel {
+            model: ModelSha(sha256),
+            bytes,
+        });
+        models.collect()
+    }
+
+    fn blob(&self, sha256: &ModelSha) -> Option<Blob> {
+        self.models.blob(&sha256.0).unwrap_or_else(|error| {
+            tracing::warn!(%error, "a model file cannot be looked for");
+            None
+        })
     }
 }
 

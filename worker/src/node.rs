@@ -329,7 +329,7 @@ impl Node {
 }
 
 #[cfg(test)]
-mod bench;
+pub(crate) mod bench;
 #[cfg(test)]
 mod cut_store;
 #[cfg(test)]

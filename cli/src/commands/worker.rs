@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 use rbee_worker::node::LeaseOptions;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::blame::blame;
+use crate::client::TOKEN_VARIABLE;
 use crate::commands::Context;
 use crate::crash_journal::{CrashJournal, Journalled};
 use crate::engine_args::EngineArgs;
@@ -14,7 +16,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::home::{self, HomeArgs, Shape};
 use crate::logging;
-use crate::node_host::{NodeSetup, run_node};
+use crate::node_host::{FaceSetup, NodeSetup, run_node};
 use crate::supervisor::{self, Child, Supervised};
 use crate::talk::Talk;
 
@@ -56,6 +58,18 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     pub stall_timeout: Duration,
 
+    /// Where the node's own HTTP face listens: health, figures, questions, model files; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    pub listen: String,
+
+    /// The URL under which other nodes reach this face and get model files
+    #[arg(long, value_name = "URL")]
+    pub address: Option<String>,
+
+    /// Is sent a POST once, as soon as the face accepts requests
+    #[arg(long, value_name = "URL")]
+    pub callback_url: Option<String>,
+
     #[command(flatten)]
     pub engine: EngineArgs,
 }
@@ -80,6 +94,31 @@ impl WorkerArgs {
             lease: Duration::from_millis(self.lease_ms),
             heartbeat: Duration::from_millis(self.heartbeat_ms),
             grace: self.grace,
+        })
+    }
+}
+
+impl WorkerArgs {
+    /// Binds the face's port. Others reach it under `--address`, or under this machine's name if it listens wider than
+    /// loopback.
+    async fn face(&self, name: &str) -> Result<FaceSetup, Failure> {
+        let listener = TcpListener::bind(&self.listen).await;
+        let listener = listener
+            .map_err(|error| Failure::usage(format!("--listen {}: {error}", self.listen)))?;
+        let bound = listener.local_addr()?;
+        let ip = bound.ip();
+        let address = match (&self.address, ip.is_loopback(), ip.is_unspecified()) {
+            (Some(given), _, _) => Some(given.trim_end_matches('/').to_owned()),
+            (None, true, _) => None,
+            (None, false, true) => Some(format!("http://{}:{}", host_name(), bound.port())),
+            (None, false, false) => Some(format!("http://{bound}")),
+        };
+        tracing::info!(name, ?address, %bound, "the node's HTTP face");
+        Ok(FaceSetup {
+            listener,
+            token: std::env::var(TOKEN_VARIABLE).ok(),
+            address,
+            callback: self.callback_url.clone(),
         })
     }
 }
@@ -119,16 +158,20 @@ pub async fn run(context: &Context, args: WorkerArgs, child: Child) -> Outcome {
     };
     blame(&home.batches, &running_at_crash, &context.talk).await?;
     let name = args.name.clone().unwrap_or_else(host_name);
-    context.talk.note(&format!("node {name}"));
+    let face = args.face(&name).await?;
+    let address = face.listener.local_addr()?;
+    context.talk.note(&format!("node {name}, http://{address}"));
     let setup = NodeSetup {
         name,
         batches: home.batches.clone(),
         engine: args.engine,
         lease,
         data: context.data()?,
+        server: context.server().map(str::to_owned),
         preload: args.model,
         running: Box::new(Journalled(journal)),
         logs: Some(logging::tail()),
+        face: Some(face),
         stall_timeout: Some(args.stall_timeout),
         talk: context.talk.clone(),
     };
