@@ -27,9 +27,12 @@ const MAX_CONFLICTS: u32 = 10;
 /// be broken by the same restart of the server.
 const MAX_BROKEN: u32 = CONNECTIONS + 1;
 
-/// What the server does for each connection. Rows are always found by an index, whatever the planner
-/// believes about a table that has just grown; and a client that is gone holds no locks for long.
-const SETTINGS: [(&str, &str); 9] = [
+/// What the server does for each connection. Rows are always found by an index and joined in the
+/// order in which the SQL names the tables, whatever the planner believes about a table that has just
+/// grown; and a client that is gone holds no locks for long.
+const SETTINGS: [(&str, &str); 11] = [
+    ("join_collapse_limit", "1"),
+    ("max_parallel_workers_per_gather", "0"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),

@@ -20,7 +20,7 @@ use sqlx::postgres::PgConnection;
 /// The checks read all rows of a batch once: sorting and hashing in memory, any plan.
 const SCAN_SETTINGS: &str = "SET LOCAL work_mem = '128MB'; SET LOCAL enable_seqscan = on; \
      SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; \
-     SET LOCAL enable_bitmapscan = on";
+     SET LOCAL enable_bitmapscan = on; SET LOCAL max_parallel_workers_per_gather = 2";
 
 pub async fn create(tx: &mut PgConnection, new: &NewBatch) -> Result<BatchNo, Failure> {
     let spec = serde_json::to_string(&new.spec)

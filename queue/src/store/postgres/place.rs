@@ -15,16 +15,19 @@ const QUEUED_BYTES: i64 = 32 * 1024 * 1024;
 
 pub async fn queued(tx: &mut PgConnection, query: &QueuedQuery) -> Result<Vec<QueuedJob>, Failure> {
     // The length of a line is known without reading it: the server sends no more than is taken.
+    // BETWEEN: in this order only the index of queued jobs gives them, and no other is chosen, since
+    // the others would lead over all jobs that are done.
     let found = sqlx::query(
         "SELECT idx, content, occurrence, blamed, losses, line FROM \
-           (SELECT jobs.*, SUM(octet_length(line)) OVER (ORDER BY idx \
-              ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM \
-             (SELECT j.idx, p.content, p.occurrence, j.blamed, j.losses, p.line \
-              FROM batches b JOIN jobs j ON j.batch_no = b.batch_no \
-              JOIN payloads p ON p.batch_no = j.batch_no AND p.idx = j.idx \
-              WHERE b.batch_no = $1 AND b.visible = 1 AND b.status = $2 \
-              AND b.paused_reason IS NULL AND j.batch_no = $1 AND j.model_no = $3 \
-              AND j.state = 0 ORDER BY j.idx LIMIT $4) jobs) summed \
+           (SELECT j.idx, p.content, p.occurrence, j.blamed, j.losses, p.line, \
+              SUM(octet_length(p.line)) OVER (ORDER BY j.idx \
+                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before \
+            FROM (SELECT batch_no, idx, blamed, losses FROM jobs \
+              WHERE batch_no = $1 AND model_no BETWEEN $3 AND $3 AND state = 0 \
+              AND EXISTS (SELECT 1 FROM batches WHERE batch_no = $1 AND visible = 1 \
+                AND status = $2 AND paused_reason IS NULL) \
+              ORDER BY batch_no, model_no, idx LIMIT $4) j \
+            JOIN payloads p ON p.batch_no = j.batch_no AND p.idx = j.idx) summed \
          WHERE before IS NULL OR before <= $5 ORDER BY idx",
     )
     .bind(query.batch.0)

@@ -5,7 +5,7 @@
 
 use super::super::jobs::{Finished, ResultsPage, StoredJob};
 use super::place::columns;
-use super::rows::{self, Fields, JOB_COLUMNS, JOB_TABLES};
+use super::rows::{self, Fields, JOB_COLUMNS, JOB_JOINS};
 use super::{Failure, StoreError, limit};
 use crate::ids::{BatchNo, JobIndex, JobRef};
 use sqlx::AssertSqlSafe;
@@ -25,7 +25,7 @@ pub async fn page(
         "SELECT * FROM (SELECT page.*, \
            SUM(octet_length(line) + COALESCE(octet_length(record), 0)) \
              OVER (ORDER BY idx ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before \
-           FROM (SELECT {JOB_COLUMNS} FROM {JOB_TABLES} \
+           FROM (SELECT {JOB_COLUMNS} FROM jobs j {JOB_JOINS} \
              WHERE j.batch_no = $1 AND j.idx >= $2 ORDER BY j.idx LIMIT $3) page) summed \
          WHERE before IS NULL OR before <= $4 ORDER BY idx"
     );
@@ -96,7 +96,7 @@ pub async fn jobs(
 ) -> Result<Vec<Option<StoredJob>>, Failure> {
     let sql = format!(
         "SELECT {JOB_COLUMNS} FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS v(b, i) \
-         JOIN ({JOB_TABLES}) ON j.batch_no = v.b AND j.idx = v.i"
+         JOIN jobs j ON j.batch_no = v.b AND j.idx = v.i {JOB_JOINS}"
     );
     let (batches, indices) = columns(jobs.iter().copied());
     let found = sqlx::query(AssertSqlSafe(sql))

@@ -13,8 +13,8 @@ pub const JOB_COLUMNS: &str = "j.batch_no, j.idx, p.line_no, p.line, p.content, 
      j.model_no, j.state, j.attempt, j.node, j.blamed, j.losses, r.record, r.stats, \
      r.finished_at_us";
 
-/// The joins of [`JOB_COLUMNS`].
-pub const JOB_TABLES: &str = "jobs j \
+/// The joins of [`JOB_COLUMNS`], after `jobs j`.
+pub const JOB_JOINS: &str = "\
      JOIN payloads p ON p.batch_no = j.batch_no AND p.idx = j.idx \
      LEFT JOIN results r ON r.batch_no = j.batch_no AND r.finish_no = j.finish_no";
 
