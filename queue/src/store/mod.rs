@@ -12,6 +12,7 @@ mod jobs;
 mod network_fs;
 mod postgres;
 mod rows;
+mod seen;
 mod sqlite;
 
 pub use error::StoreError;
@@ -159,7 +160,7 @@ pub trait Store: Send + Sync {
     /// Counts a batch's jobs by state from its rows, to hold against its counters.
     async fn recount(&self, batch: BatchNo) -> Result<[u64; 5], StoreError>;
 
-    /// Gives a node a lease from now on.
+    /// Gives a node a lease from now on. Joining again, after an answer that was lost, is renewing.
     async fn node_join(
         &self,
         node: &NodeInstance,

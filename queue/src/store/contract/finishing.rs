@@ -197,6 +197,21 @@ pub async fn retry_of_all_failures_spares_bad_lines(store: &dyn Store) {
     check_counters(store, &batch).await;
 }
 
+pub async fn retry_of_a_cancelling_batch_is_refused(store: &dyn Store) {
+    let batch = shown(store, (0..3).map(job).collect()).await;
+    let attempt = placed(store, at(&batch, 0)).await;
+    store.batch_cancel(batch.no).await.unwrap();
+    // Its jobs would be queued in a batch that places none.
+    let error = store.retry_failed(batch.no, false).await.unwrap_err();
+    assert!(matches!(error, StoreError::WrongState { .. }), "{error}");
+    assert_eq!(store.recount(batch.no).await.unwrap(), [0, 1, 0, 0, 2]);
+    finish(store, at(&batch, 0), attempt, answer("x")).await;
+    assert_eq!(fresh(store, &batch).await.status, BatchStatus::Cancelled);
+    assert_eq!(store.retry_failed(batch.no, false).await.unwrap(), 2);
+    assert_eq!(fresh(store, &batch).await.status, BatchStatus::InProgress);
+    check_counters(store, &batch).await;
+}
+
 pub async fn state_changes_leave_lines_as_they_are(store: &dyn Store) {
     let batch = shown(store, vec![job(0), job(1)]).await;
     let attempt = placed(store, at(&batch, 0)).await;

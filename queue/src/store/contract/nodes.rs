@@ -74,6 +74,59 @@ pub async fn lease_that_ended_is_judged_once_and_for_good(store: &dyn Store) {
     assert_eq!(store.node_list().await.unwrap().len(), 1);
 }
 
+pub async fn node_that_joins_again_renews_and_is_not_revived(store: &dyn Store) {
+    let node = joined(store, "n", Duration::ZERO).await;
+    let said = NodeReport {
+        running: 1,
+        ..report("n")
+    };
+    store.node_join(&node, &said, LONG).await.unwrap();
+    let nodes = store.node_list().await.unwrap();
+    assert_eq!((nodes.len(), &nodes[0].report), (1, &said));
+    assert!(store.node_judge(LONG).await.unwrap().is_empty());
+    store.node_join(&node, &said, Duration::ZERO).await.unwrap();
+    let lost = std::slice::from_ref(&node);
+    assert_eq!(store.node_judge(LONG).await.unwrap(), lost);
+    store.node_join(&node, &said, LONG).await.unwrap();
+    assert!(store.node_list().await.unwrap()[0].lost);
+    let renewed = store.node_renew(&node, &said, LONG).await.unwrap();
+    assert_eq!(renewed, Renewal::Lost);
+}
+
+pub async fn lost_node_in_a_cancelling_batch_ends_its_jobs(store: &dyn Store) {
+    let node = joined(store, "n", LONG).await;
+    let batch = shown(store, (0..4).map(job).collect()).await;
+    let other = shown(store, vec![job(0)]).await;
+    let jobs = [at(&batch, 3), at(&batch, 1), at(&other, 0)];
+    place_on(store, &jobs, &node, "x").await;
+    assert_eq!(store.batch_cancel(batch.no).await.unwrap(), 2);
+    let released = store.release_node(&node, ReleaseCause::Lost).await;
+    assert_eq!(released.unwrap(), 3);
+    assert_eq!(store.recount(batch.no).await.unwrap(), [0, 0, 0, 0, 4]);
+    assert_eq!(fresh(store, &batch).await.status, BatchStatus::Cancelled);
+    assert_eq!(store.recount(other.no).await.unwrap(), [1, 0, 0, 0, 0]);
+    check_counters(store, &batch).await;
+    check_counters(store, &other).await;
+}
+
+pub async fn judge_keeps_lost_nodes_that_hold_jobs(store: &dyn Store) {
+    let lives = joined(store, "lives", LONG).await;
+    let dies = joined(store, "dies", Duration::ZERO).await;
+    let batch = shown(store, vec![job(0)]).await;
+    place_on(store, &[at(&batch, 0)], &dies, "x").await;
+    let lost = std::slice::from_ref(&dies);
+    for _ in 0..3 {
+        assert_eq!(store.node_judge(Duration::ZERO).await.unwrap(), lost);
+    }
+    let renewed = store.node_renew(&lives, &report("lives"), LONG).await;
+    assert_eq!(renewed.unwrap(), Renewal::Renewed { drain: false });
+    assert_eq!(store.node_list().await.unwrap().len(), 2);
+    store.release_node(&dies, ReleaseCause::Lost).await.unwrap();
+    assert!(store.node_judge(Duration::ZERO).await.unwrap().is_empty());
+    let left = store.node_list().await.unwrap();
+    assert_eq!((left.len(), &left[0].instance), (1, &lives));
+}
+
 pub async fn drain_is_a_wish_about_a_name(store: &dyn Store) {
     let node = joined(store, "n", LONG).await;
     store.node_drain("n", true).await.unwrap();
@@ -101,6 +154,14 @@ pub async fn lead_is_held_by_one_and_passes_on(store: &dyn Store) {
     store.lead_end("b").await.unwrap();
     assert_eq!(store.lead("b", LONG).await.unwrap(), None);
     store.lead_end("a").await.unwrap();
+    assert_eq!(store.lead("b", LONG).await.unwrap(), Some(2));
+    assert_eq!(store.lead("a", LONG).await.unwrap(), None);
+}
+
+pub async fn lead_that_ended_passes_on(store: &dyn Store) {
+    assert_eq!(store.lead("a", Duration::ZERO).await.unwrap(), Some(1));
+    // Nobody took it meanwhile, so it is the same term.
+    assert_eq!(store.lead("a", Duration::ZERO).await.unwrap(), Some(1));
     assert_eq!(store.lead("b", LONG).await.unwrap(), Some(2));
     assert_eq!(store.lead("a", LONG).await.unwrap(), None);
 }

@@ -74,6 +74,30 @@ pub async fn text_with_nul_quotes_and_emoji_reads_back(store: &dyn Store) {
     );
 }
 
+pub async fn ids_and_models_with_nul_read_back(store: &dyn Store) {
+    let strange = BatchModel {
+        requested: "a\u{0}b".into(),
+        ..model(0)
+    };
+    let new = NewBatch {
+        models: vec![strange.clone()],
+        ..new_batch(None)
+    };
+    let ids = vec![named(0, "x\u{0}1"), named(1, "x\u{0}2"), named(2, "x")];
+    let batch = match sealed(store, new, ids).await {
+        Sealed::Shown(batch) => *batch,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(batch.models, [strange]);
+    let twice = vec![named(0, "x\u{0}1"), named(1, "x\u{0}1")];
+    let refused = sealed(store, new_batch(None), twice).await;
+    let ids = vec![("x\u{0}1".to_owned(), vec![1, 3])];
+    assert_eq!(
+        refused,
+        Sealed::Refused(Refusal::Duplicates { ids, count: 1 })
+    );
+}
+
 pub async fn jobs_are_found_by_name(store: &dyn Store) {
     let batch = shown(store, (0..4).map(job).collect()).await;
     let other = shown(store, vec![job(0)]).await;

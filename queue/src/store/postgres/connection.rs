@@ -2,6 +2,7 @@
 
 use super::schema;
 use crate::store::StoreError;
+use crate::store::seen::Loads;
 use futures_util::future::BoxFuture;
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
@@ -11,7 +12,7 @@ use std::time::Duration;
 /// Connections of one process.
 const CONNECTIONS: u32 = 8;
 /// How long a call waits for a connection, and how long a start waits for the server.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(4);
+pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(4);
 /// The longest that an ordinary call may take. A connection whose other end is gone without a word
 /// looks like a slow server, and sqlx cannot set the socket's own timeouts: this one notices it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(8);
@@ -47,7 +48,8 @@ const SETTINGS: [(&str, &str); 11] = [
 /// The store of a cluster.
 #[derive(Clone, Debug)]
 pub struct PostgresStore {
-    pool: PgPool,
+    pub(super) pool: PgPool,
+    pub(super) loads: Loads,
     place: String,
 }
 
@@ -128,7 +130,11 @@ impl PostgresStore {
                 })
             })
             .connect_lazy_with(options);
-        let store = PostgresStore { pool, place };
+        let store = PostgresStore {
+            pool,
+            loads: Loads::default(),
+            place,
+        };
         match store
             .call(LONG, &(), |tx, ()| Box::pin(schema::migrate(tx)))
             .await

@@ -16,6 +16,7 @@ mod read;
 mod release;
 mod rows;
 mod schema;
+mod seal;
 
 use super::jobs::*;
 use super::{MAX_JOBS_A_CALL, Store, StoreError};
@@ -52,15 +53,13 @@ impl Store for PostgresStore {
         let no = self
             .call(WHOLE, &new, |tx, new| Box::pin(load::create(tx, new)))
             .await?;
+        self.loads.begin(no);
         Ok((new.id, no))
     }
 
     async fn batch_fill(&self, batch: BatchNo, jobs: Vec<NewJob>) -> Result<(), StoreError> {
         check_count(jobs.len())?;
-        self.call(LONG, &(batch, jobs), |tx, (batch, jobs)| {
-            Box::pin(load::fill(tx, *batch, jobs))
-        })
-        .await
+        self.fill(batch, jobs).await
     }
 
     async fn batch_seal(&self, batch: BatchNo) -> Result<Sealed, StoreError> {
@@ -325,5 +324,4 @@ impl Store for PostgresStore {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

@@ -20,7 +20,10 @@ pub async fn join(
     sqlx::query(
         "INSERT INTO nodes (instance, name, report, joined_at_us, renewed_at_us, lease_until_us) \
          SELECT $1, $2, $3, now, now, now + $4 \
-         FROM (SELECT rbee_now_us() AS now OFFSET 0) clock",
+         FROM (SELECT rbee_now_us() AS now OFFSET 0) clock \
+         ON CONFLICT (instance) DO UPDATE SET report = excluded.report, \
+           renewed_at_us = excluded.renewed_at_us, lease_until_us = excluded.lease_until_us \
+         WHERE nodes.lost = 0",
     )
     .bind(node.as_str())
     .bind(&report.name)

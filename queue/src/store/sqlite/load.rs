@@ -174,15 +174,20 @@ impl SqliteStore {
                 .await
                 .map_err(|error| self.error(error))?
                 .ok_or(StoreError::NoSuchBatch)?;
-        let refusal = match row.count("total")? {
+        let total = row.count("total")?;
+        let seen = self.loads.end(batch, total);
+        let refusal = match total {
             0 => Some(Refusal::Empty),
-            _ => self.duplicates(batch).await?,
+            _ if seen.maybe_duplicate => self.duplicates(batch).await?,
+            _ => None,
         };
         if let Some(refusal) = refusal {
             self.delete(batch).await?;
             return Ok(Sealed::Refused(refusal));
         }
-        self.number_equal_jobs(batch).await?;
+        if seen.maybe_equal {
+            self.number_equal_jobs(batch).await?;
+        }
         self.show(batch).await
     }
 

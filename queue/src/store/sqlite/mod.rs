@@ -14,6 +14,7 @@ mod rows;
 mod schema;
 
 use super::jobs::*;
+use super::seen::Loads;
 use super::{MAX_JOBS_A_CALL, Store, StoreError, network_fs};
 use crate::batch::{Batch, BatchModel};
 use crate::ids::{BatchId, BatchNo, JobIndex, JobRef, NodeInstance};
@@ -34,6 +35,8 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
 const READERS: u32 = 4;
 /// The cache of one connection.
 const CACHE_KIB: u32 = 8 * 1024;
+/// Rows that the thread of a connection reads ahead: each handing over costs more than many rows.
+const ROWS_AHEAD: usize = 1_024;
 /// The WAL is cut to this after a checkpoint, so that a large load does not keep its disk space.
 const WAL_KEPT_BYTES: u32 = 64 * 1024 * 1024;
 
@@ -45,6 +48,7 @@ type Tx = Transaction<'static, Sqlite>;
 pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
+    loads: Loads,
     place: String,
 }
 
@@ -86,6 +90,7 @@ impl SqliteStore {
         SqliteStore {
             writer: pool(1).connect_lazy_with(options.clone()),
             readers: pool(READERS).connect_lazy_with(options.pragma("query_only", "1")),
+            loads: Loads::default(),
             place,
         }
     }
@@ -155,6 +160,7 @@ fn connect_options(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(false)
+        .row_buffer_size(ROWS_AHEAD)
         .pragma("cache_size", format!("-{CACHE_KIB}"))
         .pragma("journal_size_limit", WAL_KEPT_BYTES.to_string())
 }
@@ -198,11 +204,14 @@ fn check_count(count: usize) -> Result<(), StoreError> {
 #[async_trait]
 impl Store for SqliteStore {
     async fn batch_create(&self, new: NewBatch) -> Result<(BatchId, BatchNo), StoreError> {
-        self.create(new).await
+        let (id, no) = self.create(new).await?;
+        self.loads.begin(no);
+        Ok((id, no))
     }
 
     async fn batch_fill(&self, batch: BatchNo, jobs: Vec<NewJob>) -> Result<(), StoreError> {
         check_count(jobs.len())?;
+        self.loads.add(batch, &jobs);
         self.fill(batch, jobs).await
     }
 

@@ -27,7 +27,10 @@ impl SqliteStore {
         let now = now_us();
         sqlx::query(
             "INSERT INTO nodes (instance, name, report, joined_at_us, renewed_at_us, lease_until_us) \
-             VALUES ($1, $2, $3, $4, $4, $5)",
+             VALUES ($1, $2, $3, $4, $4, $5) \
+             ON CONFLICT (instance) DO UPDATE SET report = excluded.report, \
+               renewed_at_us = excluded.renewed_at_us, lease_until_us = excluded.lease_until_us \
+             WHERE nodes.lost = 0",
         )
         .bind(node.as_str())
         .bind(&report.name)
