@@ -48,13 +48,18 @@ impl ResultRecord {
         struct Versioned {
             version: u32,
         }
-        let version = serde_json::from_str::<Versioned>(text)
-            .map_err(RecordError::Malformed)?
-            .version;
-        if version > RECORD_VERSION {
-            return Err(RecordError::Newer { found: version });
+        let read = serde_json::from_str::<ResultRecord>(text);
+        // A newer one may not read as a record at all: only then is the version looked for alone.
+        let found = match &read {
+            Ok(record) => Some(record.version),
+            Err(_) => serde_json::from_str::<Versioned>(text)
+                .ok()
+                .map(|found| found.version),
+        };
+        match found {
+            Some(found) if found > RECORD_VERSION => Err(RecordError::Newer { found }),
+            _ => read.map_err(RecordError::Malformed),
         }
-        serde_json::from_str(text).map_err(RecordError::Malformed)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::super::decide::{self, BatchesNow, JobsNow, Placing, Slot};
 use super::super::jobs::{JobSummary, MAX_COUNTED, Place, PlaceOutcome, QueuedJob, QueuedQuery};
+use super::read::Reads;
 use super::rows::{self, Fields};
 use super::{SqliteStore, StoreError, Tx};
 use crate::ids::{BatchNo, JobIndex, JobRef};
 use crate::state::{BatchStatus, JobState};
-use futures_util::TryStreamExt;
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 
@@ -15,35 +15,44 @@ const QUEUED_BYTES: usize = 32 * 1024 * 1024;
 
 impl SqliteStore {
     pub(super) async fn queued(&self, query: QueuedQuery) -> Result<Vec<QueuedJob>, StoreError> {
-        let mut found = sqlx::query(
-            "SELECT j.idx, j.content, j.occurrence, j.blamed, j.losses, p.line \
-             FROM batches b CROSS JOIN jobs j ON j.batch_no = b.batch_no \
-             JOIN payloads p ON p.batch_no = j.batch_no AND p.idx = j.idx \
-             WHERE b.batch_no = $1 AND b.visible = 1 AND b.status = $2 \
-             AND b.paused_reason IS NULL AND j.model_no = $3 AND j.state = 0 \
-             ORDER BY j.idx LIMIT $4",
-        )
-        .bind(query.batch.0)
-        .bind(BatchStatus::InProgress.as_str())
-        .bind(i64::from(query.model.0))
-        .bind(i64::try_from(query.limit).unwrap_or(i64::MAX))
-        .fetch(&self.readers);
-        let mut jobs = Vec::new();
-        let mut bytes = 0;
-        while let Some(row) = found.try_next().await.map_err(|error| self.error(error))? {
-            let line = row.text("line")?.to_owned();
-            bytes += line.len();
-            jobs.push(QueuedJob {
-                job: JobRef {
-                    batch: query.batch,
-                    index: JobIndex(row.count("idx")?),
-                },
-                line,
-                key: rows::job_key(&row)?,
-                model: query.model,
-                alone: rows::alone(&row)?,
-            });
-            if bytes > QUEUED_BYTES {
+        let mut jobs: Vec<QueuedJob> = Vec::new();
+        let mut reads = Reads::new(query.limit, QUEUED_BYTES);
+        while let Some(rows) = reads.next_rows() {
+            let next = jobs.last().map_or(0, |last| last.job.index.0 + 1);
+            let found = sqlx::query(
+                "SELECT j.idx, j.content, j.occurrence, j.blamed, j.losses, p.line \
+                 FROM batches b CROSS JOIN jobs j ON j.batch_no = b.batch_no \
+                 JOIN payloads p ON p.batch_no = j.batch_no AND p.idx = j.idx \
+                 WHERE b.batch_no = $1 AND b.visible = 1 AND b.status = $2 \
+                 AND b.paused_reason IS NULL AND j.model_no = $3 AND j.state = 0 \
+                 AND j.idx >= $4 ORDER BY j.idx LIMIT $5",
+            )
+            .bind(query.batch.0)
+            .bind(BatchStatus::InProgress.as_str())
+            .bind(i64::from(query.model.0))
+            .bind(next as i64)
+            .bind(rows as i64)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|error| self.error(error))?;
+            for row in &found {
+                let line = row.text("line")?.to_owned();
+                let more = reads.took(line.len());
+                jobs.push(QueuedJob {
+                    job: JobRef {
+                        batch: query.batch,
+                        index: JobIndex(row.count("idx")?),
+                    },
+                    line,
+                    key: rows::job_key(row)?,
+                    model: query.model,
+                    alone: rows::alone(row)?,
+                });
+                if !more {
+                    break;
+                }
+            }
+            if found.len() < rows {
                 break;
             }
         }

@@ -4,14 +4,56 @@
 use super::super::jobs::{Finished, ResultsPage, StoredJob};
 use super::place::refs_json;
 use super::rows::{self, Fields, JOB_COLUMNS, JOB_TABLES};
-use super::{SqliteStore, StoreError};
+use super::{ROWS_AHEAD, SqliteStore, StoreError};
 use crate::ids::{BatchNo, JobIndex, JobRef};
-use futures_util::TryStreamExt;
 use sqlx::AssertSqlSafe;
 use std::collections::HashMap;
 
 /// Lines and records that one page may hold, but for its last job.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Rows of a first read, while their length is unknown.
+const FIRST_ROWS: usize = 32;
+
+/// How many rows to read at once, so that an answer is bounded in rows and bytes and its reading
+/// in memory: the connection's thread reads ahead without regard to lengths.
+pub(super) struct Reads {
+    rows_left: usize,
+    most_bytes: usize,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Reads {
+    pub(super) fn new(most_rows: usize, most_bytes: usize) -> Reads {
+        Reads {
+            rows_left: most_rows,
+            most_bytes,
+            rows: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Rows of the next read; `None`: the answer is full.
+    pub(super) fn next_rows(&self) -> Option<usize> {
+        if self.rows_left == 0 || self.bytes > self.most_bytes {
+            return None;
+        }
+        let rows = match self.rows {
+            0 => FIRST_ROWS,
+            rows => self.most_bytes / (self.bytes / rows + 1) + 1,
+        };
+        Some(rows.min(ROWS_AHEAD).min(self.rows_left))
+    }
+
+    /// Notes a row. False: the answer is full.
+    pub(super) fn took(&mut self, bytes: usize) -> bool {
+        self.rows_left -= 1;
+        self.rows += 1;
+        self.bytes += bytes;
+        self.bytes <= self.most_bytes
+    }
+}
 
 impl SqliteStore {
     pub(super) async fn page(
@@ -24,22 +66,32 @@ impl SqliteStore {
             "SELECT {JOB_COLUMNS} FROM {JOB_TABLES} \
              WHERE j.batch_no = $1 AND j.idx >= $2 ORDER BY j.idx LIMIT $3"
         );
-        let mut found = sqlx::query(AssertSqlSafe(sql))
-            .bind(batch.0)
-            .bind(from.0 as i64)
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch(&self.readers);
-        let (mut jobs, mut bytes) = (Vec::new(), 0);
-        while let Some(row) = found.try_next().await.map_err(|error| self.error(error))? {
-            let record = row.text_or_null("record")?;
-            let job = rows::stored_job(&row)?;
-            bytes += job.line.len() + record.map_or(0, str::len);
-            jobs.push(job);
-            if bytes > PAGE_BYTES {
+        let sql = sql.as_str();
+        let (mut jobs, mut next) = (Vec::new(), from.0 as i64);
+        let mut reads = Reads::new(limit, PAGE_BYTES);
+        while let Some(rows) = reads.next_rows() {
+            let found = sqlx::query(AssertSqlSafe(sql))
+                .bind(batch.0)
+                .bind(next)
+                .bind(rows as i64)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| self.error(error))?;
+            for row in &found {
+                let record = row.text_or_null("record")?;
+                let job = rows::stored_job(row)?;
+                next = job.index.0 as i64 + 1;
+                let more = reads.took(job.line.len() + record.map_or(0, str::len));
+                jobs.push(job);
+                if !more {
+                    break;
+                }
+            }
+            if found.len() < rows {
                 break;
             }
         }
-        let full = jobs.len() >= limit || bytes > PAGE_BYTES;
+        let full = reads.next_rows().is_none();
         let next = jobs
             .last()
             .filter(|_| full)
@@ -53,27 +105,34 @@ impl SqliteStore {
         after: u64,
         limit: usize,
     ) -> Result<Vec<Finished>, StoreError> {
-        let mut found = sqlx::query(
-            "SELECT j.finish_no, j.idx, j.state, r.record, r.stats, r.finished_at_us \
-             FROM jobs j JOIN results r ON r.batch_no = j.batch_no AND r.idx = j.idx \
-             WHERE j.batch_no = $1 AND j.finish_no > $2 AND j.state >= 2 \
-             ORDER BY j.finish_no LIMIT $3",
-        )
-        .bind(batch.0)
-        .bind(i64::try_from(after).unwrap_or(i64::MAX))
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch(&self.readers);
-        let (mut finished, mut bytes) = (Vec::new(), 0);
-        while let Some(row) = found.try_next().await.map_err(|error| self.error(error))? {
-            let record = row.text("record")?;
-            bytes += record.len();
-            finished.push(Finished {
-                finish_no: row.count("finish_no")?,
-                index: JobIndex(row.count("idx")?),
-                state: rows::job_state(&row)?,
-                result: rows::stored_result(&row)?,
-            });
-            if bytes > PAGE_BYTES {
+        let mut finished: Vec<Finished> = Vec::new();
+        let mut reads = Reads::new(limit, PAGE_BYTES);
+        while let Some(rows) = reads.next_rows() {
+            let after = finished.last().map_or(after, |last| last.finish_no);
+            let found = sqlx::query(
+                "SELECT j.finish_no, j.idx, j.state, r.record, r.stats, r.finished_at_us \
+                 FROM jobs j JOIN results r ON r.batch_no = j.batch_no AND r.idx = j.idx \
+                 WHERE j.batch_no = $1 AND j.finish_no > $2 AND j.state >= 2 \
+                 ORDER BY j.finish_no LIMIT $3",
+            )
+            .bind(batch.0)
+            .bind(i64::try_from(after).unwrap_or(i64::MAX))
+            .bind(rows as i64)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|error| self.error(error))?;
+            for row in &found {
+                finished.push(Finished {
+                    finish_no: row.count("finish_no")?,
+                    index: JobIndex(row.count("idx")?),
+                    state: rows::job_state(row)?,
+                    result: rows::stored_result(row)?,
+                });
+                if !reads.took(row.text("record")?.len()) {
+                    break;
+                }
+            }
+            if found.len() < rows {
                 break;
             }
         }

@@ -35,7 +35,7 @@ async fn work(store: PostgresStore, batch: Batch, ledger: Arc<Mutex<Ledger>>, se
         let queued = store.job_queued(query).await.unwrap();
         let mut jobs: Vec<JobRef> = queued.iter().map(|job| job.job).collect();
         // Not in the order in which rows are locked.
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             jobs.reverse();
         }
         let outcomes = contract::place_on(&store, &jobs, &node, "x").await;
@@ -99,9 +99,9 @@ async fn many_processes_place_each_attempt_once_and_store_one_result_a_job() {
     for worker in workers {
         worker.await.unwrap();
     }
-    let ledger = ledger.lock().unwrap();
-    assert_eq!(ledger.stored.len() as u64, JOBS);
-    assert_eq!(ledger.numbers, (1..=JOBS).collect());
+    let seen = std::mem::take(&mut *ledger.lock().unwrap());
+    assert_eq!(seen.stored.len() as u64, JOBS);
+    assert_eq!(seen.numbers, (1..=JOBS).collect());
     let after = contract::fresh(&stores[1], &batch).await;
     assert_eq!(after.status, BatchStatus::Completed);
     assert_eq!(after.counts.succeeded, JOBS);
