@@ -1,32 +1,28 @@
 //! Connections, the time that a call may take, what is tried again, and what errors mean.
 
+use super::pool::{CONNECTION_TIMEOUT, CONNECTIONS, Pool};
 use super::schema;
 use crate::store::StoreError;
 use crate::store::seen::Loads;
 use futures_util::future::BoxFuture;
 use sqlx::Connection;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// Connections of one process.
-const CONNECTIONS: u32 = 8;
-/// How long a call waits for a connection, and how long a start waits for the server.
-pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(4);
 /// The longest that an ordinary call may take. A connection whose other end is gone without a word
 /// looks like a slow server, and sqlx cannot set the socket's own timeouts: this one notices it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(8);
-/// The longest that a call may take which moves many rows.
+/// The longest that a call may take which moves a bounded number of bytes, on a slow way.
+const BULK_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest that a call may take whose work grows with a batch.
 const LONG_CALL_TIMEOUT: Duration = Duration::from_secs(600);
-/// A connection that was idle for longer is asked whether it lives before it is used.
-const TRUSTED_IDLE: Duration = Duration::from_secs(1);
-/// Idle connections are given back to the server after this.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often a call begins again that met another one (a deadlock, a failed serialization).
 const MAX_CONFLICTS: u32 = 10;
 /// How often a call begins again whose connection broke before the commit: each idle connection may
 /// be broken by the same restart of the server.
-const MAX_BROKEN: u32 = CONNECTIONS + 1;
+const MAX_BROKEN: usize = CONNECTIONS + 1;
 
 /// What the server does for each connection. Rows are always found by an index and joined in the
 /// order in which the SQL names the tables, whatever the planner believes about a table that has just
@@ -48,7 +44,7 @@ const SETTINGS: [(&str, &str); 11] = [
 /// The store of a cluster.
 #[derive(Clone, Debug)]
 pub struct PostgresStore {
-    pub(super) pool: PgPool,
+    pool: Arc<Pool>,
     pub(super) loads: Loads,
     place: String,
 }
@@ -99,7 +95,17 @@ pub const WHOLE: Terms = Terms {
     transaction: true,
     timeout: CALL_TIMEOUT,
 };
-/// One transaction over many rows.
+/// A page of lines and records.
+pub const PAGE: Terms = Terms {
+    transaction: false,
+    timeout: BULK_TIMEOUT,
+};
+/// One transaction with lines.
+pub const CHUNK: Terms = Terms {
+    transaction: true,
+    timeout: BULK_TIMEOUT,
+};
+/// One transaction over a whole batch.
 pub const LONG: Terms = Terms {
     transaction: true,
     timeout: LONG_CALL_TIMEOUT,
@@ -119,19 +125,8 @@ impl PostgresStore {
             options.get_database().unwrap_or(options.get_username())
         );
         let options = options.application_name("rbee").options(SETTINGS);
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(CONNECTION_TIMEOUT)
-            .idle_timeout(IDLE_TIMEOUT)
-            .test_before_acquire(false)
-            .before_acquire(|connection, idle| {
-                Box::pin(async move {
-                    Ok(idle.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok())
-                })
-            })
-            .connect_lazy_with(options);
         let store = PostgresStore {
-            pool,
+            pool: Arc::new(Pool::new(options)),
             loads: Loads::default(),
             place,
         };
@@ -191,26 +186,18 @@ impl PostgresStore {
         input: &A,
         work: Work<A, T>,
     ) -> Result<T, Failure> {
-        let mut connection = self.pool.acquire().await.map_err(Failure::Connect)?;
-        let worked = tokio::time::timeout(terms.timeout, async {
-            if !terms.transaction {
-                return work(&mut connection, input).await;
-            }
-            let mut tx = connection.begin().await?;
-            let answer = work(&mut tx, input).await?;
-            tx.commit().await.map_err(Failure::Commit)?;
-            Ok(answer)
-        })
-        .await
-        .unwrap_or(Err(Failure::Late));
+        // Cut where the call is dropped, late or lost: the server then ends its work too.
+        let mut taken = self.pool.take().await.map_err(Failure::Connect)?;
+        let work = do_work(terms, &mut taken.connection, input, work);
+        let worked = tokio::time::timeout(terms.timeout, work).await;
+        let worked = worked.unwrap_or(Err(Failure::Late));
         let lost = match &worked {
             Err(Failure::Late) => true,
             Err(Failure::Statement(error) | Failure::Commit(error)) => is_lost(error),
             _ => false,
         };
-        if lost {
-            // It does not go back to the others.
-            connection.close_on_drop();
+        if !lost {
+            self.pool.give_back(taken);
         }
         worked
     }
@@ -248,6 +235,29 @@ impl PostgresStore {
     }
 }
 
+async fn do_work<A: Sync, T>(
+    terms: Terms,
+    connection: &mut PgConnection,
+    input: &A,
+    work: Work<A, T>,
+) -> Result<T, Failure> {
+    if !terms.transaction {
+        return work(connection, input).await;
+    }
+    let mut tx = connection.begin().await?;
+    match work(&mut tx, input).await {
+        Ok(answer) => {
+            tx.commit().await.map_err(Failure::Commit)?;
+            Ok(answer)
+        }
+        Err(failure) => {
+            // At once: it holds locks. The first error is the one to tell.
+            let _ = tx.rollback().await;
+            Err(failure)
+        }
+    }
+}
+
 fn code(error: &sqlx::Error) -> Option<String> {
     let code = error.as_database_error()?.code()?;
     Some(code.into_owned())
@@ -259,7 +269,7 @@ fn is_conflict(error: &sqlx::Error) -> bool {
 }
 
 /// The server or the way to it is gone, or it takes nobody in, for now.
-fn is_lost(error: &sqlx::Error) -> bool {
+pub fn is_lost(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::Protocol(_)

@@ -5,7 +5,7 @@ use super::super::jobs::{NewBatch, NewJob};
 use super::batches;
 use super::copy::Copy;
 use super::rows::{self, Fields};
-use super::{Failure, LONG, PostgresStore, StoreError};
+use super::{CHUNK, Failure, PostgresStore, StoreError};
 use crate::ids::BatchNo;
 use crate::state::{BatchStatus, JobState};
 use sqlx::postgres::PgConnection;
@@ -43,10 +43,10 @@ impl PostgresStore {
     pub(super) async fn fill(&self, batch: BatchNo, jobs: Vec<NewJob>) -> Result<(), StoreError> {
         self.loads.add(batch, &jobs);
         let input = (batch, jobs);
-        let states = self.call(LONG, &input, |tx, (batch, jobs)| {
+        let states = self.call(CHUNK, &input, |tx, (batch, jobs)| {
             Box::pin(fill_jobs(tx, *batch, jobs))
         });
-        let lines = self.call(LONG, &input, |tx, (batch, jobs)| {
+        let lines = self.call(CHUNK, &input, |tx, (batch, jobs)| {
             Box::pin(fill_lines(tx, *batch, jobs))
         });
         // Both to their ends: a load that is cut in the middle would hold its connections.

@@ -12,6 +12,7 @@ mod finish;
 mod load;
 mod nodes;
 mod place;
+mod pool;
 mod read;
 mod release;
 mod rows;
@@ -25,7 +26,7 @@ use crate::ids::{BatchId, BatchNo, JobIndex, JobRef, NodeInstance};
 use crate::node::{NodeReport, Renewal, StoredNode};
 use async_trait::async_trait;
 pub use connection::PostgresStore;
-use connection::{Failure, LONG, PLAIN, WHOLE};
+use connection::{CHUNK, Failure, LONG, PAGE, PLAIN, WHOLE};
 use std::time::Duration;
 
 fn check_count(count: usize) -> Result<(), StoreError> {
@@ -150,10 +151,8 @@ impl Store for PostgresStore {
     }
 
     async fn job_queued(&self, query: QueuedQuery) -> Result<Vec<QueuedJob>, StoreError> {
-        self.call(PLAIN, &query, |tx, query| {
-            Box::pin(place::queued(tx, query))
-        })
-        .await
+        self.call(PAGE, &query, |tx, query| Box::pin(place::queued(tx, query)))
+            .await
     }
 
     async fn job_waiting(&self, batch: BatchNo) -> Result<Vec<JobSummary>, StoreError> {
@@ -227,7 +226,7 @@ impl Store for PostgresStore {
         from: JobIndex,
         limit: usize,
     ) -> Result<ResultsPage, StoreError> {
-        self.call(LONG, &(batch, from, limit), |tx, (batch, from, limit)| {
+        self.call(PAGE, &(batch, from, limit), |tx, (batch, from, limit)| {
             Box::pin(read::page(tx, *batch, *from, *limit))
         })
         .await
@@ -239,7 +238,7 @@ impl Store for PostgresStore {
         after: u64,
         limit: usize,
     ) -> Result<Vec<Finished>, StoreError> {
-        self.call(LONG, &(batch, after, limit), |tx, (batch, after, limit)| {
+        self.call(PAGE, &(batch, after, limit), |tx, (batch, after, limit)| {
             Box::pin(read::since(tx, *batch, *after, *limit))
         })
         .await
@@ -247,7 +246,7 @@ impl Store for PostgresStore {
 
     async fn job_get(&self, jobs: &[JobRef]) -> Result<Vec<Option<StoredJob>>, StoreError> {
         check_count(jobs.len())?;
-        self.call(PLAIN, &jobs, |tx, jobs| Box::pin(read::jobs(tx, jobs)))
+        self.call(PAGE, &jobs, |tx, jobs| Box::pin(read::jobs(tx, jobs)))
             .await
     }
 

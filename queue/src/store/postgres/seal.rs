@@ -16,6 +16,7 @@ use crate::ids::BatchNo;
 use crate::jsonl::Shape;
 use crate::state::{BatchEvent, BatchStatus, batch_after};
 use futures_util::TryStreamExt;
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
 /// The checks read all rows of a batch once: sorting and hashing in memory, any plan.
@@ -153,26 +154,26 @@ async fn duplicates(tx: &mut PgConnection, batch: BatchNo) -> Result<Option<Refu
 
 /// Numbers jobs of equal content and model in input order, from 0. Most batches have none.
 async fn number_equal_jobs(tx: &mut PgConnection, batch: BatchNo) -> Result<(), Failure> {
-    let equal: Vec<Vec<u8>> = sqlx::query_scalar(
-        "SELECT content FROM payloads WHERE batch_no = $1 GROUP BY content HAVING COUNT(*) > 1",
-    )
-    .bind(batch.0)
-    .fetch_all(&mut *tx)
-    .await?;
-    if equal.is_empty() {
+    const EQUAL: &str =
+        "SELECT content FROM payloads WHERE batch_no = $1 GROUP BY content HAVING COUNT(*) > 1";
+    let equal: Option<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(format!("{EQUAL} LIMIT 1")))
+        .bind(batch.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+    if equal.is_none() {
         return Ok(());
     }
-    sqlx::query(
+    let number = format!(
         "UPDATE payloads SET occurrence = equal.n FROM \
            (SELECT p.idx, ROW_NUMBER() OVER (PARTITION BY p.content, j.model_no ORDER BY p.idx) - 1 \
             AS n FROM payloads p JOIN jobs j ON j.batch_no = p.batch_no AND j.idx = p.idx \
-            WHERE p.batch_no = $1 AND p.content = ANY($2)) AS equal \
-         WHERE payloads.batch_no = $1 AND payloads.idx = equal.idx AND equal.n > 0",
-    )
-    .bind(batch.0)
-    .bind(equal)
-    .execute(&mut *tx)
-    .await?;
+            WHERE p.batch_no = $1 AND p.content IN ({EQUAL})) AS equal \
+         WHERE payloads.batch_no = $1 AND payloads.idx = equal.idx AND equal.n > 0"
+    );
+    sqlx::query(AssertSqlSafe(number))
+        .bind(batch.0)
+        .execute(&mut *tx)
+        .await?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::contract::{answer, at, finish_of};
-use connection::CONNECTION_TIMEOUT;
+use pool::CONNECTION_TIMEOUT;
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use std::str::FromStr;
@@ -151,6 +151,23 @@ async fn silent_connection_is_noticed_within_ten_seconds() {
     let error = store.batch_get(&batch.id).await.unwrap_err();
     assert!(is_unavailable(&error), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(10));
+    way.set(PASS);
+    contract::placed(&store, at(&batch, 0)).await;
+}
+
+#[tokio::test]
+async fn dropped_calls_keep_no_connection() {
+    let way = Way::to(&Postgres::shared().database()).await;
+    let store = PostgresStore::open(&way.url).await.unwrap();
+    let batch = contract::shown(&store, vec![job(0)]).await;
+    for _ in 0..20 {
+        way.set(PASS);
+        contract::fresh(&store, &batch).await;
+        way.set(SWALLOW);
+        let call = store.batch_get(&batch.id);
+        let dropped = tokio::time::timeout(Duration::from_millis(5), call).await;
+        assert!(dropped.is_err());
+    }
     way.set(PASS);
     contract::placed(&store, at(&batch, 0)).await;
 }
