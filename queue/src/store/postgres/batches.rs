@@ -270,9 +270,13 @@ async fn begin_cancel(tx: &mut PgConnection, batch: BatchNo) -> Result<(), Failu
 
 /// Gives some queued jobs of a cancelling batch their error. False: none was left.
 async fn cancel_chunk(tx: &mut PgConnection, batch: BatchNo) -> Result<bool, Failure> {
+    // Found by the index of queued jobs, locked in the order of all locks.
     let sql = format!(
-        "SELECT {JOB_NOW} FROM jobs j WHERE j.batch_no = $1 AND j.state = 0 \
-         ORDER BY j.idx LIMIT $2 FOR UPDATE"
+        "SELECT {JOB_NOW} FROM (SELECT batch_no, idx FROM jobs \
+           WHERE batch_no = $1 AND model_no >= 0 AND state = 0 \
+           ORDER BY batch_no, model_no, idx LIMIT $2) found \
+         JOIN jobs j ON j.batch_no = found.batch_no AND j.idx = found.idx \
+         WHERE j.state = 0 ORDER BY j.idx FOR UPDATE OF j"
     );
     let queued = sqlx::query(AssertSqlSafe(sql))
         .bind(batch.0)
@@ -284,11 +288,20 @@ async fn cancel_chunk(tx: &mut PgConnection, batch: BatchNo) -> Result<bool, Fai
         .map(|row| Ok(Ended::cancelled(rows::job_ref(row)?, &rows::job_now(row)?)))
         .collect::<Result<Vec<_>, StoreError>>()?;
     end_jobs(tx, &ended).await?;
-    if ended.is_empty() {
-        lock_status(tx, batch).await?;
-        close_if_done(tx, batch).await?;
+    if !ended.is_empty() {
+        return Ok(true);
     }
-    Ok(!ended.is_empty())
+    lock_status(tx, batch).await?;
+    close_if_done(tx, batch).await?;
+    // Those that were found may have been placed in this moment, and others may be queued.
+    let left: Option<i32> = sqlx::query_scalar(
+        "SELECT 1 FROM jobs WHERE batch_no = $1 AND model_no >= 0 AND state = 0 \
+         ORDER BY batch_no, model_no, idx LIMIT 1",
+    )
+    .bind(batch.0)
+    .fetch_optional(&mut *tx)
+    .await?;
+    Ok(left.is_some())
 }
 
 async fn count_placed(tx: &mut PgConnection, batch: BatchNo) -> Result<u64, Failure> {

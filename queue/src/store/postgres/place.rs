@@ -27,7 +27,7 @@ pub async fn queued(tx: &mut PgConnection, query: &QueuedQuery) -> Result<Vec<Qu
               AND EXISTS (SELECT 1 FROM batches WHERE batch_no = $1 AND visible = 1 \
                 AND status = $2 AND paused_reason IS NULL) \
               ORDER BY batch_no, model_no, idx LIMIT $4) j \
-            JOIN payloads p ON p.batch_no = j.batch_no AND p.idx = j.idx) summed \
+            LEFT JOIN payloads p ON p.batch_no = j.batch_no AND p.idx = j.idx) summed \
          WHERE before IS NULL OR before <= $5 ORDER BY idx",
     )
     .bind(query.batch.0)
@@ -57,8 +57,8 @@ pub async fn queued(tx: &mut PgConnection, query: &QueuedQuery) -> Result<Vec<Qu
 pub async fn waiting(tx: &mut PgConnection, batch: BatchNo) -> Result<Vec<JobSummary>, Failure> {
     let found = sqlx::query(
         "SELECT m.model_no, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
-           WHERE j.batch_no = m.batch_no AND j.model_no = m.model_no AND j.state = 0 \
-           LIMIT $2) q) AS queued, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
+           WHERE j.batch_no = m.batch_no AND j.model_no BETWEEN m.model_no AND m.model_no \
+           AND j.state = 0 ORDER BY j.batch_no, j.model_no, j.idx LIMIT $2) q) AS queued, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
            WHERE j.batch_no = m.batch_no AND j.state = 1 AND j.model_no = m.model_no \
            LIMIT $2) q) AS placed \
          FROM batch_models m WHERE m.batch_no = $1 ORDER BY m.model_no",

@@ -25,8 +25,8 @@ pub async fn page(
         "SELECT * FROM (SELECT page.*, \
            SUM(octet_length(line) + COALESCE(octet_length(record), 0)) \
              OVER (ORDER BY idx ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before \
-           FROM (SELECT {JOB_COLUMNS} FROM jobs j {JOB_JOINS} \
-             WHERE j.batch_no = $1 AND j.idx >= $2 ORDER BY j.idx LIMIT $3) page) summed \
+           FROM (SELECT {JOB_COLUMNS} FROM (SELECT * FROM jobs \
+               WHERE batch_no = $1 AND idx >= $2 ORDER BY idx LIMIT $3) j {JOB_JOINS}) page) summed \
          WHERE before IS NULL OR before <= $4 ORDER BY idx"
     );
     let found = sqlx::query(AssertSqlSafe(sql))
@@ -66,8 +66,9 @@ pub async fn since(
         "SELECT * FROM (SELECT page.*, SUM(octet_length(record)) \
              OVER (ORDER BY finish_no ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before \
            FROM (SELECT r.finish_no, r.idx, j.state, r.record, r.stats, r.finished_at_us \
-             FROM results r JOIN jobs j ON j.batch_no = r.batch_no AND j.idx = r.idx \
-             AND j.finish_no = r.finish_no AND j.state >= 2 \
+             FROM results r CROSS JOIN LATERAL (SELECT state FROM jobs \
+               WHERE batch_no = r.batch_no AND idx = r.idx AND finish_no = r.finish_no \
+               AND state >= 2 OFFSET 0) j \
              WHERE r.batch_no = $1 AND r.finish_no > $2 ORDER BY r.finish_no LIMIT $3) page) summed \
          WHERE before IS NULL OR before <= $4 ORDER BY finish_no",
     )

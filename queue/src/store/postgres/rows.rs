@@ -13,9 +13,10 @@ pub const JOB_COLUMNS: &str = "j.batch_no, j.idx, p.line_no, p.line, p.content, 
      j.model_no, j.state, j.attempt, j.node, j.blamed, j.losses, r.record, r.stats, \
      r.finished_at_us";
 
-/// The joins of [`JOB_COLUMNS`], after `jobs j`.
+/// The joins of [`JOB_COLUMNS`], after `jobs j`. Every job has a line: its join is a left one so that
+/// the planner cannot walk the lines of a whole batch to find their jobs.
 pub const JOB_JOINS: &str = "\
-     JOIN payloads p ON p.batch_no = j.batch_no AND p.idx = j.idx \
+     LEFT JOIN payloads p ON p.batch_no = j.batch_no AND p.idx = j.idx \
      LEFT JOIN results r ON r.batch_no = j.batch_no AND r.finish_no = j.finish_no";
 
 /// The columns of [`job_now`] with its name, of `jobs j`.
