@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Jobs of one fill, as a submit has them.
-const FILL_JOBS: u64 = 4_096;
+const FILL_JOBS: u64 = 10_000;
 /// Jobs of one placement and of one group of results.
 const GROUP_JOBS: usize = 500;
 /// Jobs of one page.

@@ -9,13 +9,13 @@ use crate::ids::{BatchId, BatchNo, ModelNo};
 use crate::jsonl::{Line, ReadError, Reader};
 use crate::owner::{BatchLock, LockError};
 use crate::record::JobError;
-use crate::store::{NewBatch, NewJob, Refusal, Sealed, StoreError};
+use crate::store::{MAX_JOBS_A_CALL, NewBatch, NewJob, Refusal, Sealed, StoreError};
 use std::collections::HashMap;
 use std::io::BufRead;
 use tokio::sync::mpsc;
 
-/// Jobs of one chunk.
-const CHUNK_JOBS: usize = 4_096;
+/// Jobs of one chunk: few long transactions load faster than many short ones.
+const CHUNK_JOBS: usize = MAX_JOBS_A_CALL;
 /// Bytes of one chunk, but for its last line.
 const CHUNK_BYTES: usize = 8 * 1024 * 1024;
 /// Chunks between the reading thread and the store.
