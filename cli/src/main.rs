@@ -28,6 +28,7 @@ mod paths;
 mod progress;
 mod results;
 mod sampling_args;
+mod seconds;
 mod server_models;
 mod server_token;
 mod signals;

@@ -3,6 +3,7 @@
 //! It holds no test. The one integration binary in `tests/rbee/` does, one file a subject.
 
 pub mod checkpoint;
+pub mod cluster;
 pub mod driver;
 pub mod engine;
 pub mod fake_hub;

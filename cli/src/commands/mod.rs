@@ -89,7 +89,13 @@ pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
             worker::run(&context(Some(&child))?, *args, child).await
         }
         (Command::Infer(args), _) => infer::run(&context(None)?, *args).await,
-        (Command::Serve(args), _) => serve::run(&context(None)?, *args).await,
+        (Command::Serve(args), None) => match serve::supervise(&args, talk).await? {
+            Some(code) => Ok(code),
+            None => serve::run(&context(None)?, *args, None).await,
+        },
+        (Command::Serve(args), Some(child)) => {
+            serve::run(&context(Some(&child))?, *args, Some(child)).await
+        }
         (Command::Submit(args), _) => submit::run(&context(None)?, *args).await,
         (Command::Cancel(args), _) => cancel::run(&context(None)?, args).await,
         (Command::Nodes(args), _) => nodes::run(&context(None)?, args).await,

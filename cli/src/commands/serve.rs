@@ -13,18 +13,31 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use rbee_scheduler::http::{self, ApiParts, Auth};
 use rbee_scheduler::{Coordinator, CoordinatorOptions};
+use rbee_worker::node::LeaseOptions;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::batches_home;
+use crate::blame::blame;
 use crate::client::TOKEN_VARIABLE;
 use crate::commands::Context;
+use crate::crash_journal::{CrashJournal, Journalled};
 use crate::engine_args::EngineArgs;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::home::{self, Home, HomeArgs, Shape};
+use crate::logging;
+use crate::node_host::{NodeSetup, run_node};
+use crate::seconds;
 use crate::server_models::ServerModels;
 use crate::server_token;
+use crate::supervisor::{self, Child, Supervised};
+use crate::talk::Talk;
+
+/// The name of the node in a server's own process.
+const NODE_NAME: &str = "local";
+/// How often a server's own node renews its lease before it would end.
+const HEARTBEATS_A_LEASE: u32 = 8;
 
 /// Take batches and have them computed
 ///
@@ -61,6 +74,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(10..))]
     pub sweep_ms: u64,
 
+    /// Seconds that running jobs of this process's own node may go on when the server is stopped
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds::parse)]
+    pub grace: Duration,
+
+    /// Seconds without a step of the engine after which its jobs are blamed and the process is started again
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds::parse)]
+    pub stall_timeout: Duration,
+
     #[command(flatten)]
     pub home: HomeArgs,
 
@@ -68,8 +89,19 @@ pub struct ServeArgs {
     pub engine: EngineArgs,
 }
 
-/// Serves until a signal.
-pub async fn run(context: &Context, args: ServeArgs) -> Outcome {
+/// The parent's part. A server that computes in its own process is started again when a job brings it down; one of a
+/// cluster computes nothing, and needs no parent.
+pub async fn supervise(args: &ServeArgs, talk: &Talk) -> Result<Option<ExitCode>, Failure> {
+    match args.home.shape()?.is_cluster() {
+        true => Ok(None),
+        false => supervisor::supervise(talk, Supervised::server())
+            .await
+            .map(Some),
+    }
+}
+
+/// Serves until a signal. With a `child`, a node computes in this process.
+pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Outcome {
     let shape = args.home.shape()?;
     let data = context.data()?;
     let listener = listen(&args.listen).await?;
@@ -96,7 +128,18 @@ pub async fn run(context: &Context, args: ServeArgs) -> Outcome {
         spool: data.spool()?,
         coordinator: handle,
     };
-    let (requests, leading) = (CancellationToken::new(), CancellationToken::new());
+    let (requests, working, leading) = (
+        CancellationToken::new(),
+        CancellationToken::new(),
+        CancellationToken::new(),
+    );
+    let mut computing = match child {
+        Some(child) => {
+            let node = own_node(context, &args, &home, child).await?;
+            tokio::spawn(run_node(node, working.clone()))
+        }
+        None => tokio::spawn(std::future::pending()),
+    };
     let mut serving = tokio::spawn(http::serve(listener, parts, requests.clone()));
     let mut coordinating = tokio::spawn(coordinator.run(leading.clone()));
     tokio::select! {
@@ -105,16 +148,56 @@ pub async fn run(context: &Context, args: ServeArgs) -> Outcome {
             ended??;
             return Err(anyhow!("the coordinator ended by itself: start `rbee serve` again").into());
         }
+        ended = &mut computing => {
+            ended??;
+            return Err(anyhow!("the node ended by itself: start `rbee serve` again").into());
+        }
         () = context.interrupt.wait() => {
-            // Requests first: nothing new comes in while what runs is given back.
+            // Requests first: nothing new comes in while what runs finishes or is given back.
             requests.cancel();
             serving.await??;
+            if home.shape.is_cluster() {
+                computing.abort();
+            } else {
+                working.cancel();
+                computing.await??;
+            }
             leading.cancel();
             coordinating.await??;
         }
     }
     home.close().await;
     Ok(ExitCode::Success)
+}
+
+/// The node of a server that is no cluster's.
+async fn own_node(
+    context: &Context,
+    args: &ServeArgs,
+    home: &Home,
+    child: Child,
+) -> Result<NodeSetup, Failure> {
+    let (journal, running_at_crash) = CrashJournal::open(child.journal)?;
+    blame(&home.batches, &running_at_crash, &context.talk).await?;
+    let lease = Duration::from_millis(args.lease_ms);
+    Ok(NodeSetup {
+        name: NODE_NAME.to_owned(),
+        batches: home.batches.clone(),
+        engine: args.engine.clone(),
+        lease: LeaseOptions {
+            lease,
+            heartbeat: lease / HEARTBEATS_A_LEASE,
+            grace: args.grace,
+        },
+        data: context.data()?,
+        server: None,
+        preload: Vec::new(),
+        running: Box::new(Journalled(journal)),
+        logs: Some(logging::tail()),
+        face: None,
+        stall_timeout: Some(args.stall_timeout),
+        talk: context.talk.clone(),
+    })
 }
 
 impl ServeArgs {

@@ -17,6 +17,7 @@ use crate::failure::{Failure, Outcome};
 use crate::home::{self, HomeArgs, Shape};
 use crate::logging;
 use crate::node_host::{FaceSetup, NodeSetup, run_node};
+use crate::seconds;
 use crate::supervisor::{self, Child, Supervised};
 use crate::talk::Talk;
 
@@ -51,11 +52,11 @@ pub struct WorkerArgs {
     pub heartbeat_ms: u64,
 
     /// Seconds that running jobs may go on when the node is stopped
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds::parse)]
     pub grace: Duration,
 
     /// Seconds without a step of the engine after which its jobs are blamed and the process is started again
-    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds::parse)]
     pub stall_timeout: Duration,
 
     /// Where the node's own HTTP face listens: health, figures, questions, model files; port 0 takes a free one
@@ -72,15 +73,6 @@ pub struct WorkerArgs {
 
     #[command(flatten)]
     pub engine: EngineArgs,
-}
-
-/// Seconds, with a fraction or without.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text
-        .trim_end_matches('s')
-        .parse()
-        .map_err(|_| "must be a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(number).map_err(|_| "must be a number of seconds".to_owned())
 }
 
 impl WorkerArgs {

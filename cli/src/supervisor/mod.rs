@@ -1,4 +1,4 @@
-//! The tiny parent of `rbee run` and `rbee worker`: it starts the same program as a child that does all the work, passes
+//! The tiny parent of `rbee run`, `rbee worker` and a `rbee serve` that computes itself: it starts the same program as a child that does all the work, passes
 //! signals on, waits, and starts it again if it crashed.
 //!
 //! Parent and child share two files without names, handed down as descriptors: a pipe on which the parent says "stop"
@@ -45,6 +45,14 @@ impl Supervised {
             noun: "run",
             input,
             restarts: Restarts::of_run(),
+        }
+    }
+
+    /// A server with a node in its process.
+    pub fn server() -> Supervised {
+        Supervised {
+            noun: "server",
+            ..Supervised::node()
         }
     }
 
