@@ -360,8 +360,8 @@ impl Node {
     }
 
     /// Jobs that it took and did not answer.
-    pub fn holds(&self) -> usize {
-        self.inside.holds.lock().unwrap().len()
+    pub fn holds(&self) -> Vec<Held> {
+        self.inside.holds.lock().unwrap().iter().copied().collect()
     }
 }
 
