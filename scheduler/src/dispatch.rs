@@ -5,7 +5,7 @@
 
 use crate::placement::{DISPATCH_INTERVAL, Decision, Hold, NodeSnapshot, decide};
 use crate::placer::Placer;
-use crate::waiting::waiting_model;
+use crate::waiting::waiting_models;
 use rbee_queue::{Batch, BatchId, BatchNo, Batches, ModelNo, ModelSha, NodeInstance, StoreError};
 use tokio::sync::{mpsc, watch};
 
@@ -99,14 +99,15 @@ impl Dispatcher {
         let mut tick = Tick::default();
         let mut waiting = Vec::new();
         for batch in batches {
-            for summary in self.batches.store().job_waiting(batch.no).await? {
-                match waiting_model(batch, &summary) {
+            let summaries = self.batches.store().job_waiting(batch.no).await?;
+            for (no, found) in waiting_models(batch, &summaries) {
+                match found {
                     Ok(found) => {
-                        tick.waiting += summary.queued;
+                        tick.waiting += found.queued;
                         waiting.push(found);
                     }
                     Err(error) => {
-                        tick.failed += self.placer.fail(batch, summary.model, &error).await?;
+                        tick.failed += self.placer.fail(batch, no, &error).await?;
                     }
                 }
             }

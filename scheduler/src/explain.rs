@@ -65,7 +65,31 @@ fn why(batch: &Batch, model: &BatchModel, sha: &ModelSha, nodes: &[StoredNode]) 
         let full = has.iter().all(|node| node.state() == NodeState::Busy);
         return full.then(|| format!("all nodes that have {name} in memory are full"));
     }
-    Some(loading(name, sha, &able))
+    Some(too_large(name, sha, &able).unwrap_or_else(|| loading(name, sha, &able)))
+}
+
+/// Not even the model's file fits into any node's memory.
+fn too_large(name: &str, sha: &ModelSha, able: &[&StoredNode]) -> Option<String> {
+    let files = able.iter().flat_map(|node| &node.report.on_disk);
+    let bytes = files
+        .filter(|file| file.model == *sha)
+        .map(|file| file.bytes)
+        .max()?;
+    let memory_of = |node: &&StoredNode| -> u64 {
+        node.report
+            .devices
+            .iter()
+            .map(|device| device.memory_bytes)
+            .sum()
+    };
+    let most = able.iter().map(memory_of).max()?;
+    // 0: unknown.
+    let known = able.iter().all(|node| memory_of(node) > 0);
+    (known && bytes > most).then(|| {
+        format!(
+            "{name} does not fit: its file has {bytes} bytes, and no node may use more than {most}"
+        )
+    })
 }
 
 /// No node has the model: how far it is on its way.

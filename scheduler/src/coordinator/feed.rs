@@ -11,7 +11,7 @@ use super::trouble::Trouble;
 use crate::placement::{
     DISPATCH_INTERVAL, Decision, Hold, NodeSnapshot, Plan, WaitingModel, decide,
 };
-use crate::waiting::waiting_model;
+use crate::waiting::waiting_models;
 use futures_util::StreamExt;
 use futures_util::stream;
 use rbee_queue::queue::{Control, LoadWish};
@@ -39,9 +39,11 @@ pub(super) struct Feed {
     batches: Vec<Batch>,
     nodes: Vec<StoredNode>,
     waiting: Vec<WaitingModel>,
+    /// Since when they have waited without one of their jobs getting a place.
+    waiting_since: HashMap<(BatchNo, ModelNo), Instant>,
     looked_at: Option<Instant>,
     cancelled: Cancelled,
-    /// Since when every node has failed to load a model.
+    /// Since when no node can load a model.
     hopeless: HashMap<(BatchNo, ModelNo), Instant>,
 }
 
@@ -53,6 +55,7 @@ impl Feed {
             batches: Vec::new(),
             nodes: Vec::new(),
             waiting: Vec::new(),
+            waiting_since: HashMap::new(),
             looked_at: None,
             cancelled: Cancelled::default(),
             hopeless: HashMap::new(),
@@ -104,6 +107,7 @@ impl Feed {
             return Ok(());
         }
         let nodes = self.snapshots().await;
+        self.age();
         let plan = decide(&nodes, &self.waiting);
         self.give_up(&plan).await?;
         self.wish(&plan).await;
@@ -118,7 +122,11 @@ impl Feed {
                 let wait = (self.waiting.iter_mut())
                     .find(|wait| wait.batch == given.batch && wait.no == given.no);
                 if let Some(wait) = wait {
-                    wait.queued = wait.queued.saturating_sub(given.jobs.len() as u64);
+                    let jobs = given.jobs.len() as u64;
+                    wait.queued = wait.queued.saturating_sub(jobs);
+                    wait.placed += jobs;
+                    self.waiting_since
+                        .insert((wait.batch, wait.no), Instant::now());
                     ledger.given(given, wait.model);
                 }
             }
@@ -133,6 +141,19 @@ impl Feed {
             .send_modify(|status| status.placed += placed);
         self.report(plan.holds);
         done
+    }
+
+    /// How long each model's jobs have waited.
+    fn age(&mut self) {
+        let waiting = &self.waiting;
+        self.waiting_since.retain(|slot, _| {
+            let mut waiting = waiting.iter();
+            waiting.any(|wait| (wait.batch, wait.no) == *slot && wait.queued > 0)
+        });
+        for wait in &mut self.waiting {
+            let since = self.waiting_since.entry((wait.batch, wait.no));
+            wait.waited = since.or_insert_with(Instant::now).elapsed();
+        }
     }
 
     /// Reads what is open, who is there, and what waits.
@@ -164,10 +185,10 @@ impl Feed {
         let answers: Vec<_> = stream::iter(asked).buffered(ASKED_AT_ONCE).collect().await;
         let (mut waiting, mut failing) = (Vec::new(), Vec::new());
         for (batch, summaries) in answers {
-            for summary in summaries?.iter().filter(|summary| summary.queued > 0) {
-                match waiting_model(batch, summary) {
+            for (no, found) in waiting_models(batch, &summaries?) {
+                match found {
                     Ok(wait) => waiting.push(wait),
-                    Err(error) => failing.push((batch, summary.model, error)),
+                    Err(error) => failing.push((batch, no, error)),
                 }
             }
         }
@@ -213,12 +234,10 @@ impl Feed {
         snapshots
     }
 
-    /// Fails jobs of models that every node failed to load, unless that changes within a few sweeps.
+    /// Fails jobs of models that no node can load, unless that changes within a few sweeps.
     async fn give_up(&mut self, plan: &Plan) -> Result<(), StoreError> {
-        let failed = plan
-            .holds
-            .iter()
-            .filter(|(_, _, hold)| *hold == Hold::LoadFailed);
+        let hopeless = |hold: &Hold| matches!(hold, Hold::LoadFailed | Hold::TooLarge);
+        let failed = plan.holds.iter().filter(|(_, _, hold)| hopeless(hold));
         let failed: Vec<(BatchNo, ModelNo)> = failed.map(|(batch, no, _)| (*batch, *no)).collect();
         self.hopeless.retain(|slot, _| failed.contains(slot));
         let patience = self.shared.options.sweep * SWEEPS_OF_HOPE;
@@ -261,7 +280,7 @@ impl Feed {
             match queue.control(node, Control::Load(wish)).await {
                 Ok(()) => {
                     tracing::debug!(%node, %model, "the node should load a model");
-                    self.shared.ledger().wished(node, *model);
+                    self.shared.ledger().wished(node, *model, evict);
                     self.shared.status.send_modify(|status| status.loads += 1);
                 }
                 Err(error) => tracing::debug!(%error, %node, "the wish to load was not heard"),
@@ -293,7 +312,7 @@ fn load_error(ledger: &Ledger, nodes: &[StoredNode], wait: &WaitingModel) -> Job
             .map(|failed| (&node.report.name, failed))
     });
     let Some((name, failed)) = ledger.failure(&wait.model).or(said.last()) else {
-        return JobError::new("model_load_failed", "no node could load the model");
+        return JobError::new("out_of_memory", "no node has the memory for the model");
     };
     let message = format!("no node could load the model; {name}: {}", failed.message);
     let error = JobError::new(failed.code.clone(), message.clone());

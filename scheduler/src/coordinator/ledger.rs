@@ -34,6 +34,10 @@ struct NodeBook {
     /// Models of jobs in its inbox that another leader gave it.
     inherited: HashSet<ModelSha>,
     wishes: HashMap<ModelSha, Instant>,
+    /// Models that leave for one that was wished for, until that one is there.
+    leaving: HashMap<ModelSha, Vec<ModelSha>>,
+    /// Since when models are in memory, as far as this leader saw.
+    here: HashMap<ModelSha, Instant>,
     failures: HashMap<ModelSha, (Instant, FailedLoad)>,
     /// Failed loads in the last report: only what is new there is a new failure.
     reported: HashSet<ModelSha>,
@@ -58,7 +62,14 @@ impl Ledger {
             let book = self.nodes.entry(stored.instance.clone()).or_default();
             let report = &stored.report;
             book.name.clone_from(&report.name);
+            let resident = |model: &ModelSha| {
+                let mut resident = report.resident.iter();
+                resident.any(|there| there.model == *model)
+            };
+            book.here.retain(|model, _| resident(model));
             for there in &report.resident {
+                book.here.entry(there.model).or_insert(now);
+                book.leaving.remove(&there.model);
                 book.wishes.remove(&there.model);
                 book.failures.remove(&there.model);
             }
@@ -70,6 +81,7 @@ impl Ledger {
                 reported.insert(failed.model);
                 if !book.reported.contains(&failed.model) {
                     book.wishes.remove(&failed.model);
+                    book.leaving.remove(&failed.model);
                     book.failures.insert(failed.model, (now, failed.clone()));
                 }
             }
@@ -95,6 +107,8 @@ impl Ledger {
         let given: HashSet<&ModelSha> = given.chain(&book.inherited).collect();
         for there in &mut node.resident {
             there.busy |= given.contains(&there.model);
+            let since = book.here.get(&there.model);
+            there.here = since.map_or(Duration::ZERO, |since| now.duration_since(*since));
         }
         for (model, since) in &book.wishes {
             if now.duration_since(*since) < WISH_AGAIN && !node.is_loading(model) {
@@ -103,6 +117,12 @@ impl Ledger {
                     share: 0.0,
                 });
             }
+        }
+        let comes = |model: &ModelSha| node.loading.iter().any(|there| there.model == *model);
+        book.leaving.retain(|model, _| comes(model));
+        for there in &mut node.resident {
+            let mut leaving = book.leaving.values().flatten();
+            there.leaving = leaving.any(|model| *model == there.model);
         }
         for model in book.failures.keys() {
             if !node.refused.contains(model) {
@@ -122,9 +142,10 @@ impl Ledger {
         }
     }
 
-    /// Notes a wish.
-    pub fn wished(&mut self, node: &NodeInstance, model: ModelSha) {
+    /// Notes a wish, and what leaves for it.
+    pub fn wished(&mut self, node: &NodeInstance, model: ModelSha, evict: &[ModelSha]) {
         let book = self.nodes.entry(node.clone()).or_default();
+        book.leaving.insert(model, evict.to_vec());
         book.wishes.insert(model, Instant::now());
     }
 

@@ -1,18 +1,33 @@
 //! Which node takes how many jobs of which model, and which node loads a model.
 //!
-//! Owns the decision only. Pure: the same snapshots give the same plan.
+//! Owns the decision only. Pure: the same snapshots give the same plan. What takes time (how long
+//! jobs have waited, how long a model has been somewhere) is counted by the caller.
+//!
+//! `scene` sees, `costs` estimates, `places` gives jobs to nodes that have their model, `loads`
+//! brings models to nodes, `room` chooses what leaves for them.
 
+mod costs;
+mod loads;
 mod node;
+mod places;
+mod room;
+mod scene;
 
+pub use costs::{FETCH_BYTES_PER_S, LOAD_BYTES_PER_S, LOAD_PAYS};
+pub use loads::{BATCH_PATIENCE, TENURE_SWITCHES};
 pub use node::{Loading, NodeSnapshot, Resident};
 
+use places::Placed;
 use rbee_queue::{BatchNo, ModelNo, ModelSha, NodeInstance, Priority};
+use scene::Scene;
 use std::time::Duration;
 
 /// How often the dispatcher looks, where nothing wakes it earlier.
 pub const DISPATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// Jobs that one inbox may hold, whatever its node's speed: bounds the queue's memory.
 pub const MAX_INBOX: usize = 4_096;
+/// Of that, batch jobs leave this to those that somebody waits for.
+pub const KEPT_FOR_INTERACTIVE: usize = 256;
 
 /// Which nodes may run a batch's jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +51,10 @@ pub struct WaitingModel {
     pub model: ModelSha,
     /// Jobs that wait.
     pub queued: u64,
+    /// Jobs that nodes have.
+    pub placed: u64,
+    /// How long they have waited without one of them getting a place.
+    pub waited: Duration,
     /// The nodes that may run them.
     pub numerics: Numerics,
     /// The name of the only node that may run them, where there is one.
@@ -90,6 +109,8 @@ pub enum Hold {
     OtherNumerics,
     /// Every node that may run the jobs failed to load the model.
     LoadFailed,
+    /// No node that may run the jobs has the memory for the model.
+    TooLarge,
     /// A node is loading the model, or every node is busy with other models.
     WaitsForModel,
     /// The nodes that have the model are full.
@@ -111,150 +132,56 @@ pub fn inbox_depth(slots: usize, jobs_per_s: f64) -> usize {
     let ahead = jobs_per_s.max(0.0) * DISPATCH_INTERVAL.as_secs_f64() * 2.0;
     // A float beyond usize saturates, and is cut anyway.
     let ahead = (ahead.ceil() as usize).max(slots / 2 + 1);
-    slots.saturating_add(ahead).min(MAX_INBOX)
+    slots
+        .saturating_add(ahead)
+        .min(MAX_INBOX - KEPT_FOR_INTERACTIVE)
 }
 
-/// Decides on the waiting models in their order.
+/// How many jobs an inbox may hold when somebody waits for their answers: the node lets them
+/// overtake, so a full inbox keeps nobody waiting.
+pub fn interactive_depth(slots: usize, jobs_per_s: f64) -> usize {
+    let depth = inbox_depth(slots, jobs_per_s);
+    depth.saturating_add(slots.max(1)).min(MAX_INBOX)
+}
+
+/// Decides what to do now.
 ///
-/// A job goes to a node where its model is resident, the emptiest first. Where no node has the
-/// model or loads it, an idle node with nothing to do for an earlier model loads it.
+/// - Jobs go to nodes that have their model, each to the one that is expected to finish it first;
+///   a slow node gets none that a fast one would finish earlier.
+/// - Interactive jobs go before batch ones and have room of their own. Batches of one priority
+///   share: the next place is for the batch that has the fewest.
+/// - A model is loaded where it has no node yet, or where its work would last more than
+///   [`LOAD_PAYS`] times the load even with that help, on nodes that have idle slots.
+/// - A model that has waited for [`BATCH_PATIENCE`] takes a place that is not idle: the model that
+///   has been longest there gets no more jobs, and is evicted when it is idle.
 pub fn decide(nodes: &[NodeSnapshot], waiting: &[WaitingModel]) -> Plan {
+    let scene = Scene::new(nodes, waiting);
+    let mut placed = Placed::new(&scene);
+    places::place(&scene, &mut placed);
+    let loads = loads::load(&scene, &mut placed);
     let mut plan = Plan::default();
-    let mut room: Vec<usize> = nodes
-        .iter()
-        .map(|node| match node.draining {
-            true => 0,
-            false => inbox_depth(node.slots, node.jobs_per_s).saturating_sub(node.held),
-        })
-        .collect();
-    let mut used = vec![false; nodes.len()];
-    for wait in waiting.iter().filter(|wait| wait.queued > 0) {
-        let before = plan.decisions.len();
-        match place(nodes, &mut room, &mut used, wait, &mut plan.decisions) {
-            Some(hold) => plan.holds.push((wait.batch, wait.no, hold)),
-            None => debug_assert!(plan.decisions.len() > before),
-        }
-    }
-    plan
-}
-
-fn place(
-    nodes: &[NodeSnapshot],
-    room: &mut [usize],
-    used: &mut [bool],
-    wait: &WaitingModel,
-    decisions: &mut Vec<Decision>,
-) -> Option<Hold> {
-    let open = |at: &usize| !nodes[*at].draining;
-    let fits = |at: &usize| match &wait.numerics {
-        Numerics::Pinned(numerics) => *numerics == nodes[*at].numerics,
-        Numerics::Any | Numerics::Open => true,
-    };
-    let awake: Vec<usize> = (0..nodes.len()).filter(open).collect();
-    if awake.is_empty() {
-        return Some(Hold::NoNode);
-    }
-    let here = |at: &usize| {
-        let name = &nodes[*at].name;
-        wait.pinned.as_ref().is_none_or(|pinned| pinned == name)
-    };
-    let allowed: Vec<usize> = awake.into_iter().filter(here).collect();
-    if allowed.is_empty() {
-        return Some(Hold::PinnedNodeAway);
-    }
-    let able: Vec<usize> = allowed.into_iter().filter(fits).collect();
-    if able.is_empty() {
-        return Some(Hold::OtherNumerics);
-    }
-    let resident: Vec<usize> = able
-        .iter()
-        .copied()
-        .filter(|at| nodes[*at].has(&wait.model))
-        .collect();
-    if resident.is_empty() {
-        return load(nodes, &able, used, wait, decisions);
-    }
-    for at in &resident {
-        // A node with work for this model does not make room for a later one.
-        used[*at] = true;
-    }
-    let shares = spread(&resident, room, wait);
-    let placed = shares.iter().any(|(_, jobs)| *jobs > 0);
-    for (at, jobs) in shares {
-        if jobs > 0 {
-            room[at] -= jobs;
-            decisions.push(Decision::Place {
-                node: nodes[at].node.clone(),
+    for (entry, wait) in waiting.iter().enumerate() {
+        let mut any = false;
+        for (node, jobs) in placed.of(entry) {
+            any = true;
+            plan.decisions.push(Decision::Place {
+                node: nodes[node].node.clone(),
                 batch: wait.batch,
                 no: wait.no,
                 jobs,
             });
         }
+        if let (false, Some(hold)) = (any, scene.hold(entry, &loads)) {
+            plan.holds.push((wait.batch, wait.no, hold));
+        }
     }
-    (!placed).then_some(Hold::NoRoom)
-}
-
-/// Gives each job to the node with the most room. An unpinned batch begins on the numerics of
-/// one node only: which one that is is decided by its first placement.
-fn spread(resident: &[usize], room: &[usize], wait: &WaitingModel) -> Vec<(usize, usize)> {
-    let mut left: Vec<(usize, usize)> = resident.iter().map(|at| (*at, room[*at])).collect();
-    if wait.numerics == Numerics::Open {
-        let best = left
-            .iter()
-            .copied()
-            .max_by_key(|(at, room)| (*room, usize::MAX - at));
-        left = best.into_iter().collect();
-    }
-    let mut shares: Vec<(usize, usize)> = left.iter().map(|(at, _)| (*at, 0)).collect();
-    for _ in 0..wait.queued {
-        let best = (0..left.len())
-            .filter(|at| left[*at].1 > 0)
-            .max_by_key(|at| (left[*at].1, usize::MAX - at));
-        let Some(best) = best else {
-            break;
-        };
-        left[best].1 -= 1;
-        shares[best].1 += 1;
-    }
-    shares
-}
-
-fn load(
-    nodes: &[NodeSnapshot],
-    able: &[usize],
-    used: &mut [bool],
-    wait: &WaitingModel,
-    decisions: &mut Vec<Decision>,
-) -> Option<Hold> {
-    if able.iter().any(|at| nodes[*at].is_loading(&wait.model)) {
-        return Some(Hold::WaitsForModel);
-    }
-    let able: Vec<usize> = able
-        .iter()
-        .copied()
-        .filter(|at| !nodes[*at].refused.contains(&wait.model))
-        .collect();
-    if able.is_empty() {
-        return Some(Hold::LoadFailed);
-    }
-    let idle = able
-        .iter()
-        .copied()
-        .find(|at| !used[*at] && nodes[*at].held == 0 && nodes[*at].loading.is_empty());
-    let Some(idle) = idle else {
-        return Some(Hold::WaitsForModel);
-    };
-    used[idle] = true;
-    decisions.push(Decision::Load {
-        node: nodes[idle].node.clone(),
-        model: wait.model,
-        evict: nodes[idle]
-            .resident
-            .iter()
-            .map(|there| there.model)
-            .collect(),
-    });
-    None
+    plan.decisions
+        .extend(loads.into_iter().map(|load| Decision::Load {
+            node: nodes[load.node].node.clone(),
+            model: scene.models[load.model],
+            evict: load.evict,
+        }));
+    plan
 }
 
 #[cfg(test)]

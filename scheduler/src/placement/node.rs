@@ -50,6 +50,10 @@ pub struct Resident {
     pub idle: Duration,
     /// Jobs a second while it ran, measured; 0 while unknown.
     pub jobs_per_s: f64,
+    /// Since when it has been there, as far as the caller knows.
+    pub here: Duration,
+    /// It makes room for another one: it gets no jobs any more.
+    pub leaving: bool,
 }
 
 impl Resident {
@@ -61,6 +65,8 @@ impl Resident {
             busy: false,
             idle: Duration::ZERO,
             jobs_per_s: 0.0,
+            here: Duration::ZERO,
+            leaving: false,
         }
     }
 }
@@ -94,8 +100,8 @@ impl NodeSnapshot {
         }
     }
 
-    /// What a node's last report says. Its inbox (`held`, `busy` of queued jobs) is for the caller
-    /// to add.
+    /// What a node's last report says. Its inbox (`held`, `busy` of queued jobs) and what only time
+    /// tells (`here`, `leaving`) are for the caller to add.
     pub fn of(stored: &StoredNode) -> NodeSnapshot {
         let report = &stored.report;
         let resident: Vec<Resident> = report
@@ -107,6 +113,8 @@ impl NodeSnapshot {
                 busy: model.running > 0,
                 idle: Duration::from_millis(model.idle_ms),
                 jobs_per_s: model.jobs_per_s,
+                here: Duration::ZERO,
+                leaving: false,
             })
             .collect();
         NodeSnapshot {
@@ -143,11 +151,6 @@ impl NodeSnapshot {
             // What it cannot store it should not compute either.
             draining: report.draining || stored.drain_wanted || report.blocked.is_some(),
         }
-    }
-
-    /// True if the model is in memory.
-    pub fn has(&self, model: &ModelSha) -> bool {
-        self.resident.iter().any(|there| there.model == *model)
     }
 
     /// True if the model is on its way into memory.
