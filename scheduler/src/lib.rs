@@ -10,6 +10,7 @@ mod explain;
 pub mod http;
 pub mod placement;
 mod placer;
+pub mod simulate;
 #[cfg(test)]
 mod testing;
 mod waiting;

@@ -2,8 +2,8 @@
 //! else what is written here.
 
 use super::NodeSnapshot;
+use super::names::{ByModel, Names};
 use rbee_queue::ModelSha;
-use std::collections::HashMap;
 
 /// Jobs a second of one slot, where nothing was measured: an answer of some seconds.
 const JOBS_PER_S_OF_SLOT: f64 = 0.25;
@@ -34,6 +34,8 @@ pub(super) struct Costs {
     /// The mean over all measured models; 0 where nobody knows.
     typical: f64,
     load_bytes_per_s: f64,
+    /// By node and model: the file is there.
+    on_disk: Vec<bool>,
 }
 
 fn measured(value: f64) -> Option<f64> {
@@ -50,11 +52,12 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 impl Costs {
-    pub fn new(nodes: &[NodeSnapshot], models: &HashMap<ModelSha, usize>) -> Costs {
-        let mut all: HashMap<ModelSha, (f64, f64)> = HashMap::new();
+    pub fn new(nodes: &[NodeSnapshot], models: &Names) -> Costs {
+        let mut all: ByModel<(f64, f64)> = ByModel::default();
         let mut memory = vec![0; models.len()];
         let mut file = vec![0; models.len()];
-        for node in nodes {
+        let mut on_disk = vec![false; models.len() * nodes.len()];
+        for (at, node) in nodes.iter().enumerate() {
             for there in &node.resident {
                 if let Some(speed) = measured(there.jobs_per_s) {
                     let (sum, count) = all.entry(there.model).or_default();
@@ -67,6 +70,7 @@ impl Costs {
             for there in &node.on_disk {
                 if let Some(model) = models.get(&there.model) {
                     file[*model] = there.bytes.max(file[*model]);
+                    on_disk[at * models.len() + model] = true;
                 }
             }
         }
@@ -99,6 +103,7 @@ impl Costs {
             load_bytes_per_s: mean(nodes.iter().filter_map(|n| measured(n.load_bytes_per_s)))
                 .unwrap_or(LOAD_BYTES_PER_S),
             file,
+            on_disk,
             mean: by_model,
         }
     }
@@ -126,7 +131,8 @@ impl Costs {
     }
 
     /// Seconds until a node would have a model in memory.
-    pub fn load_s(&self, model: usize, node: &NodeSnapshot, on_disk: bool) -> f64 {
+    pub fn load_s(&self, model: usize, at: usize, node: &NodeSnapshot) -> f64 {
+        let on_disk = self.on_disk[at * self.file.len() + model];
         let bytes = match (self.file[model], self.bytes[model]) {
             (0, None) => FILE_BYTES,
             (0, Some(bytes)) => bytes as f64,

@@ -6,7 +6,7 @@
 use super::NodeSnapshot;
 use super::costs::LOAD_PAYS;
 use super::places::Placed;
-use super::room::{Leaver, Leaving, Names, Need, enough, is_idle, leaver, make_room, need};
+use super::room::{Leaver, Leaving, Need, enough, is_idle, leaver, make_room, need};
 use super::scene::{Group, Scene};
 use rbee_queue::{BatchNo, ModelSha};
 use std::cmp::Reverse;
@@ -32,7 +32,6 @@ pub(super) struct LoadAt {
 /// What one look's loads are found with.
 struct Loads<'s, 'a> {
     scene: &'s Scene<'a>,
-    names: Names,
     begun: Vec<LoadAt>,
     /// Nodes that load or make room for a load.
     taken: Vec<bool>,
@@ -45,9 +44,8 @@ pub(super) fn load(scene: &Scene<'_>, placed: &mut Placed) -> Vec<LoadAt> {
     if scene.groups.is_empty() {
         return Vec::new();
     }
-    let names = Names::new(scene);
     let active = |node: &NodeSnapshot| {
-        let wanted = |there: &&super::Resident| names.of(&there.model).is_some();
+        let wanted = |there: &&super::Resident| scene.name(&there.model).is_some();
         node.resident.iter().filter(wanted).count()
     };
     let mut loads = Loads {
@@ -57,7 +55,6 @@ pub(super) fn load(scene: &Scene<'_>, placed: &mut Placed) -> Vec<LoadAt> {
             .map(|node| node.draining || !node.loading.is_empty())
             .collect(),
         active: scene.nodes.iter().map(active).collect(),
-        names,
     };
     let mut unserved: Vec<&Group> = (scene.groups.iter())
         .filter(|group| loads.is_unserved(group))
@@ -110,7 +107,7 @@ impl Loads<'_, '_> {
                 false if is_overdue(group) => Leaving::Unwanted,
                 false => return None,
             };
-            make_room(scene, placed, &self.names, (group.model, node), leaving)
+            make_room(scene, placed, (group.model, node), leaving)
         };
         let finish_s = |node: usize| {
             let shared = (1 + self.active[node]) as f64;
@@ -160,7 +157,7 @@ impl Loads<'_, '_> {
         };
         let idle = |victim: &Leaver| {
             let there = there(victim);
-            there.is_none_or(|there| is_idle(scene, placed, &self.names, there, node))
+            there.is_none_or(|there| is_idle(scene, placed, there, node))
         };
         let alone = need(scene, group.model, &scene.nodes[node]) == Need::Alone;
         if victims.iter().all(idle) && (!alone || placed.held[node] == 0) {
@@ -202,9 +199,9 @@ impl Loads<'_, '_> {
             false => TENURE_SWITCHES,
         };
         let may_leave = |there: &&super::Resident| {
-            let Some(model) = self.names.of(&there.model) else {
+            let Some(model) = scene.name(&there.model) else {
                 // Nobody waits for it: what it has in the inbox ends by itself.
-                return is_idle(scene, placed, &self.names, there, node);
+                return is_idle(scene, placed, there, node);
             };
             let served = there.here.as_secs_f64() >= switches * switch_s(model);
             // A batch gains nothing when its models take each other's places.
@@ -214,31 +211,30 @@ impl Loads<'_, '_> {
         let mut order: Vec<&super::Resident> =
             (snapshot.resident.iter()).filter(may_leave).collect();
         order.sort_by_key(|there| {
-            let wanted = self.names.of(&there.model).is_some();
+            let wanted = scene.name(&there.model).is_some();
             (wanted, Reverse(there.here), there.model)
         });
         match need(scene, group.model, snapshot) {
             Need::Bytes { missing } => {
-                let order = order.into_iter().map(|there| leaver(there, &self.names));
+                let order = order.into_iter().map(|there| leaver(scene, there));
                 enough(order, missing)
             }
-            Need::Alone => (order.len() == snapshot.resident.len()).then(|| {
-                order
-                    .iter()
-                    .map(|there| leaver(there, &self.names))
-                    .collect()
-            }),
+            Need::Alone => (order.len() == snapshot.resident.len())
+                .then(|| order.iter().map(|there| leaver(scene, there)).collect()),
         }
     }
 
     /// Lets nodes with idle slots help where the work would last longest, as long as it pays.
     fn help(&mut self, placed: &Placed) {
         let scene = self.scene;
+        let spare: Vec<usize> = (0..scene.nodes.len())
+            .filter(|node| !self.taken[*node] && self.is_spare(placed, *node))
+            .collect();
+        if spare.is_empty() {
+            return;
+        }
         let mut works: Vec<Work> = (scene.groups.iter())
             .map(|group| Work::new(self, placed, group))
-            .collect();
-        let mut spare: Vec<usize> = (0..scene.nodes.len())
-            .filter(|node| !self.taken[*node] && self.is_spare(placed, *node))
             .collect();
         let fastest = |node: &usize| {
             let speeds = (0..scene.models.len()).map(|model| scene.cell(model, *node).speed);
@@ -246,7 +242,6 @@ impl Loads<'_, '_> {
         };
         let mut keyed: Vec<(f64, usize)> = spare.iter().map(|at| (fastest(at), *at)).collect();
         keyed.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        spare.clear();
         for (_, node) in keyed {
             let mut best: Option<(f64, usize)> = None;
             for (at, (group, work)) in scene.groups.iter().zip(&works).enumerate() {
@@ -271,7 +266,7 @@ impl Loads<'_, '_> {
             };
             let model = scene.groups[at].model;
             let place = (model, node);
-            let Some(evict) = make_room(scene, placed, &self.names, place, Leaving::Idle) else {
+            let Some(evict) = make_room(scene, placed, place, Leaving::Idle) else {
                 continue;
             };
             works[at] = works[at].with(scene.cell(model, node).speed, scene.load_s(model, node));

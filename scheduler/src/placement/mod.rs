@@ -8,6 +8,7 @@
 
 mod costs;
 mod loads;
+mod names;
 mod node;
 mod places;
 mod room;

@@ -7,7 +7,6 @@ use super::places::Placed;
 use super::scene::Scene;
 use super::{NodeSnapshot, Resident};
 use rbee_queue::ModelSha;
-use std::collections::HashMap;
 
 /// A model that may leave.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,20 +24,6 @@ pub(super) enum Leaving {
     Unwanted,
     /// Those without jobs.
     Idle,
-}
-
-/// The models of a look by their hashes.
-pub(super) struct Names(HashMap<ModelSha, usize>);
-
-impl Names {
-    pub fn new(scene: &Scene<'_>) -> Names {
-        let models = scene.models.iter().copied();
-        Names(models.zip(0..).collect())
-    }
-
-    pub fn of(&self, model: &ModelSha) -> Option<usize> {
-        self.0.get(model).copied()
-    }
 }
 
 /// What a model needs on a node.
@@ -71,18 +56,17 @@ pub(super) fn need(scene: &Scene<'_>, model: usize, node: &NodeSnapshot) -> Need
 pub(super) fn make_room(
     scene: &Scene<'_>,
     placed: &Placed,
-    names: &Names,
     (model, at): (usize, usize),
     leaving: Leaving,
 ) -> Option<Vec<ModelSha>> {
     let node = &scene.nodes[at];
-    let idle = |there: &&Resident| is_idle(scene, placed, names, there, at);
+    let idle = |there: &&Resident| is_idle(scene, placed, there, at);
     match need(scene, model, node) {
         Need::Bytes { missing: 0 } => Some(Vec::new()),
         Need::Bytes { missing } => {
             let mut leavers: Vec<(&Resident, Option<usize>)> = (node.resident.iter())
                 .filter(idle)
-                .map(|there| (there, names.of(&there.model)))
+                .map(|there| (there, scene.name(&there.model)))
                 .filter(|(_, wanted)| leaving == Leaving::Idle || wanted.is_none())
                 .collect();
             leavers.sort_by(|(a, a_wanted), (b, b_wanted)| {
@@ -100,7 +84,7 @@ pub(super) fn make_room(
         Need::Alone => {
             // Where sizes are unknown, reports may be thin too: an inbox must be empty.
             let all_idle = placed.held[at] == 0 && node.resident.iter().all(|there| idle(&there));
-            let unwanted = |there: &Resident| names.of(&there.model).is_none();
+            let unwanted = |there: &Resident| scene.name(&there.model).is_none();
             let may = leaving == Leaving::Idle || node.resident.iter().all(unwanted);
             (all_idle && may).then(|| node.resident.iter().map(|there| there.model).collect())
         }
@@ -108,15 +92,9 @@ pub(super) fn make_room(
 }
 
 /// True of a model that has no jobs on a node and gets none now.
-pub(super) fn is_idle(
-    scene: &Scene<'_>,
-    placed: &Placed,
-    names: &Names,
-    there: &Resident,
-    at: usize,
-) -> bool {
+pub(super) fn is_idle(scene: &Scene<'_>, placed: &Placed, there: &Resident, at: usize) -> bool {
     let gets = |model: usize| placed.has(scene, model, at);
-    !there.busy && !there.leaving && !names.of(&there.model).is_some_and(gets)
+    !there.busy && !there.leaving && !scene.name(&there.model).is_some_and(gets)
 }
 
 /// The first ones in order that are enough, without those that the later ones make needless.
@@ -145,10 +123,10 @@ pub(super) fn enough(order: impl Iterator<Item = Leaver>, missing: u64) -> Optio
 }
 
 /// A model that may be made to leave.
-pub(super) fn leaver(there: &Resident, names: &Names) -> Leaver {
+pub(super) fn leaver(scene: &Scene<'_>, there: &Resident) -> Leaver {
     Leaver {
         sha: there.model,
-        wanted: names.of(&there.model),
+        wanted: scene.name(&there.model),
         bytes: there.bytes,
     }
 }

@@ -5,9 +5,11 @@
 
 use super::costs::Costs;
 use super::loads::LoadAt;
+use super::names::Names;
 use super::{Hold, NodeSnapshot, Numerics, WaitingModel, inbox_depth, interactive_depth};
 use rbee_queue::{BatchNo, ModelSha, Priority};
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// What a node has to do with a model.
@@ -20,7 +22,6 @@ pub(super) struct Cell {
     /// It is on its way; so much of it is done.
     pub loading: Option<f64>,
     pub refused: bool,
-    pub on_disk: bool,
     /// Jobs a second, expected.
     pub speed: f64,
     pub here: Duration,
@@ -31,7 +32,7 @@ pub(super) struct Group {
     pub model: usize,
     pub entries: Vec<usize>,
     /// Nodes that may run them and take work.
-    pub able: Vec<usize>,
+    pub able: Rc<[usize]>,
     /// Jobs that wait, over all entries.
     pub queued: f64,
     pub waited: Duration,
@@ -39,6 +40,9 @@ pub(super) struct Group {
     /// Why `able` is empty.
     none: Option<Hold>,
 }
+
+/// The numerics and the name that nodes must have.
+type Bound<'b> = (Option<&'b str>, Option<&'b str>);
 
 /// What one look sees.
 pub(super) struct Scene<'a> {
@@ -53,21 +57,22 @@ pub(super) struct Scene<'a> {
     /// Batch jobs and interactive jobs that each inbox still takes.
     pub room: Vec<(usize, usize)>,
     cells: Vec<Cell>,
+    names: Names,
 }
 
 impl<'a> Scene<'a> {
     pub fn new(nodes: &'a [NodeSnapshot], waiting: &'a [WaitingModel]) -> Scene<'a> {
-        let mut place_of: HashMap<ModelSha, usize> = HashMap::new();
+        let mut names = Names::default();
         let mut models = Vec::new();
         for wait in waiting.iter().filter(|wait| wait.queued > 0) {
-            place_of.entry(wait.model).or_insert_with(|| {
+            names.entry(wait.model).or_insert_with(|| {
                 models.push(wait.model);
                 models.len() - 1
             });
         }
-        let costs = Costs::new(nodes, &place_of);
+        let costs = Costs::new(nodes, &names);
         let mut scene = Scene {
-            cells: cells(nodes, &place_of, &costs),
+            cells: cells(nodes, &names, &costs),
             room: nodes.iter().map(room).collect(),
             nodes,
             waiting,
@@ -75,13 +80,19 @@ impl<'a> Scene<'a> {
             costs,
             groups: Vec::new(),
             group_of: vec![None; waiting.len()],
+            names,
         };
-        scene.group(&place_of);
+        scene.group();
         scene
     }
 
     pub fn cell(&self, model: usize, node: usize) -> &Cell {
-        &self.cells[model * self.nodes.len() + node]
+        &self.cells[node * self.models.len() + model]
+    }
+
+    /// The number of a model that is waited for.
+    pub fn name(&self, model: &ModelSha) -> Option<usize> {
+        self.names.get(model).copied()
     }
 
     /// True if the model is there and takes jobs.
@@ -93,7 +104,7 @@ impl<'a> Scene<'a> {
     /// Seconds until a node would have a model.
     pub fn load_s(&self, model: usize, node: usize) -> f64 {
         let cell = self.cell(model, node);
-        let whole = (self.costs).load_s(model, &self.nodes[node], cell.on_disk);
+        let whole = self.costs.load_s(model, node, &self.nodes[node]);
         let done = cell.loading.unwrap_or(0.0);
         whole * (1.0 - done.clamp(0.0, 1.0))
     }
@@ -104,22 +115,32 @@ impl<'a> Scene<'a> {
         !cell.refused && !cell.resident && !self.costs.is_too_large(model, &self.nodes[node])
     }
 
-    fn group(&mut self, place_of: &HashMap<ModelSha, usize>) {
-        type Key<'k> = (usize, Option<&'k str>, Option<&'k str>);
-        let mut found: HashMap<Key<'a>, usize> = HashMap::new();
+    fn group(&mut self) {
+        let mut found: HashMap<(usize, Bound<'a>), usize> = HashMap::new();
+        let mut nodes_of: HashMap<Bound<'a>, (Rc<[usize]>, Option<Hold>)> = HashMap::new();
         let waiting = self.waiting;
         for (entry, wait) in waiting.iter().enumerate() {
-            let Some(model) = place_of.get(&wait.model).filter(|_| wait.queued > 0) else {
+            let Some(model) = self.name(&wait.model).filter(|_| wait.queued > 0) else {
                 continue;
             };
             let numerics = match &wait.numerics {
                 Numerics::Any => None,
                 Numerics::Pinned(numerics) => Some(numerics.as_str()),
-                Numerics::Open => self.best_numerics(*model, wait),
+                Numerics::Open => self.best_numerics(model, wait),
             };
-            let key = (*model, numerics, wait.pinned.as_deref());
-            let place = *found.entry(key).or_insert_with(|| {
-                self.groups.push(new_group(self.nodes, key));
+            let bound = (numerics, wait.pinned.as_deref());
+            let nodes = self.nodes;
+            let place = *found.entry((model, bound)).or_insert_with(|| {
+                let known = nodes_of.entry(bound).or_insert_with(|| able(nodes, bound));
+                self.groups.push(Group {
+                    model,
+                    entries: Vec::new(),
+                    able: Rc::clone(&known.0),
+                    queued: 0.0,
+                    waited: Duration::ZERO,
+                    urgent: false,
+                    none: known.1,
+                });
                 self.groups.len() - 1
             });
             let group = &mut self.groups[place];
@@ -228,10 +249,11 @@ fn room(node: &NodeSnapshot) -> (usize, usize) {
     )
 }
 
-fn cells(nodes: &[NodeSnapshot], models: &HashMap<ModelSha, usize>, costs: &Costs) -> Vec<Cell> {
+fn cells(nodes: &[NodeSnapshot], models: &Names, costs: &Costs) -> Vec<Cell> {
     let mut cells = vec![Cell::default(); models.len() * nodes.len()];
     for (at, node) in nodes.iter().enumerate() {
-        let place = |model: &ModelSha| Some(models.get(model)? * nodes.len() + at);
+        let first = at * models.len();
+        let place = |model: &ModelSha| Some(first + models.get(model)?);
         for there in &node.resident {
             let Some(place) = place(&there.model) else {
                 continue;
@@ -253,42 +275,27 @@ fn cells(nodes: &[NodeSnapshot], models: &HashMap<ModelSha, usize>, costs: &Cost
                 cells[place].refused = true;
             }
         }
-        for there in &node.on_disk {
-            if let Some(place) = place(&there.model) {
-                cells[place].on_disk = true;
-            }
-        }
-        for model in 0..models.len() {
-            let cell = &mut cells[model * nodes.len() + at];
+        let of_node = cells[first..].iter_mut().take(models.len());
+        for (model, cell) in of_node.enumerate() {
             cell.speed = costs.speed(model, at, node, cell.speed);
         }
     }
     cells
 }
 
-fn new_group(
-    nodes: &[NodeSnapshot],
-    (model, numerics, pinned): (usize, Option<&str>, Option<&str>),
-) -> Group {
+/// The nodes that may run what is bound to numerics and a name, or why there are none.
+fn able(nodes: &[NodeSnapshot], (numerics, pinned): Bound<'_>) -> (Rc<[usize]>, Option<Hold>) {
     let awake = (0..nodes.len()).filter(|at| !nodes[*at].draining);
     let awake: Vec<usize> = awake.collect();
     let here = |at: &usize| pinned.is_none_or(|name| name == nodes[*at].name);
     let allowed: Vec<usize> = awake.iter().copied().filter(here).collect();
     let fits = |at: &usize| numerics.is_none_or(|digest| digest == nodes[*at].numerics);
-    let able: Vec<usize> = allowed.iter().copied().filter(fits).collect();
+    let able: Rc<[usize]> = allowed.iter().copied().filter(fits).collect();
     let none = match () {
         () if awake.is_empty() => Some(Hold::NoNode),
         () if allowed.is_empty() => Some(Hold::PinnedNodeAway),
         () if able.is_empty() => Some(Hold::OtherNumerics),
         () => None,
     };
-    Group {
-        model,
-        entries: Vec::new(),
-        able,
-        queued: 0.0,
-        waited: Duration::ZERO,
-        urgent: false,
-        none,
-    }
+    (able, none)
 }
