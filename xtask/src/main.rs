@@ -1,4 +1,4 @@
-//! The repository's own commands: `cargo xtask test | ci | models | bench`.
+//! The repository's own commands: `cargo xtask test | ci | models | bench | simulate`.
 //!
 //! Owns how this repository is checked and measured. It links none of the product's crates, so that it builds in seconds
 //! on a bare machine; everything it measures or drives runs as another process.
@@ -9,6 +9,7 @@ mod check;
 mod house;
 mod models;
 mod services;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,8 @@ enum Command {
         #[command(subcommand)]
         subject: bench::Subject,
     },
+    /// Play the scheduler's policy on pretended clusters, beside two others and a lower bound; fails where it is too slow
+    Simulate(simulate::Simulate),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Ci => check::ci(),
         Command::Models => models::fetch_all().map(|_| ()),
         Command::Bench { subject } => bench::run(subject),
+        Command::Simulate(simulate) => simulate::run(&simulate),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
