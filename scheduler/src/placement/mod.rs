@@ -186,4 +186,6 @@ pub fn decide(nodes: &[NodeSnapshot], waiting: &[WaitingModel]) -> Plan {
 }
 
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod tests;

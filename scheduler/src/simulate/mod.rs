@@ -15,7 +15,7 @@ mod bound;
 mod measure;
 mod node;
 mod policy;
-mod random;
+pub(crate) mod random;
 mod scenario;
 #[cfg(test)]
 mod tests;
