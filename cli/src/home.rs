@@ -26,8 +26,8 @@ pub struct HomeArgs {
     )]
     pub database_url: Option<String>,
 
-    /// Redis between server and nodes, redis://host:6379; a password is better set by the variable [default: memory of
-    /// this process]
+    /// Redis between server and nodes: redis://host:6379, rediss:// with TLS, redis+sentinel://h1,h2/master,
+    /// redis+cluster://h1,h2; a password is better set by the variable [default: memory of this process]
     #[arg(
         long,
         value_name = "URL",

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use rbee_queue::ModelSha;
-use rbee_scheduler::http::{Models, ResolveError, Resolved};
-use rbee_worker::model_files::{ModelError, ModelRef, ModelStore};
+use rbee_scheduler::http::{ModelBlob, Models, ResolveError, Resolved};
+use rbee_worker::model_files::{Blob, ModelError, ModelRef, ModelStore};
 
 use crate::engine_args::EngineKind;
 use crate::engine_host::stub_model;
@@ -78,9 +78,15 @@ impl Models for ServerModels {
         })
     }
 
-    fn blob(&self, sha256: &ModelSha) -> Option<PathBuf> {
-        let path = self.blobs().join(sha256.to_hex());
-        path.is_file().then_some(path)
+    fn blob(&self, sha256: &ModelSha) -> Option<ModelBlob> {
+        let found = self.store.blob(&sha256.0).unwrap_or_else(|error| {
+            tracing::warn!(%error, "a model file cannot be looked for");
+            None
+        });
+        found.map(|blob| match blob {
+            Blob::File(path) => ModelBlob::File(path),
+            Blob::Text(text) => ModelBlob::Text(text),
+        })
     }
 
     fn uploads(&self) -> io::Result<PathBuf> {

@@ -1,11 +1,18 @@
-//! Real servers for tests: Redis and Postgres, started on private ports and ended with the test.
+//! Real servers for tests: Redis (alone, with TLS, under Sentinels, as a cluster) and Postgres, started on private ports and
+//! ended with the test.
 //!
 //! A server's program comes from PATH or from where Debian puts it; `cargo xtask test` installs what is missing.
 //! A test that cannot have its server fails.
 
+pub mod certificates;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod redis_cluster;
+pub mod sentinels;
 
+pub use certificates::Certificates;
 pub use postgres::Postgres;
 pub use redis::Redis;
+pub use redis_cluster::RedisCluster;
+pub use sentinels::Sentinels;

@@ -9,8 +9,9 @@ use crate::cargo::run;
 use crate::say;
 
 /// Programs that tests start, with Debian's package of each.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
     ("postgres", "postgresql"),
     ("initdb", "postgresql"),
     ("psql", "postgresql-client"),

@@ -6,7 +6,7 @@ mod export;
 mod upload;
 
 pub use export::{ExportQuery, Remote};
-pub use upload::{Prompts, submit, upload_model};
+pub use upload::{Prompts, submit, upload_blob};
 
 use std::net::IpAddr;
 use std::time::Duration;

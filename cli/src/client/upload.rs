@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use futures_util::TryStreamExt;
 use rbee_queue::ModelSha;
 use rbee_scheduler::http::types::{PART_INPUT, PART_SPEC, SubmitSpec, Submitted};
+use rbee_worker::model_files::Blob;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Body, Method, StatusCode};
 use tokio::io::AsyncRead;
@@ -118,33 +119,35 @@ pub async fn submit(
     }
 }
 
-/// Sends a model file to a server that lacks it.
-pub async fn upload_model(
+/// Sends a model's file, or the list of its files, to a server that lacks it.
+pub async fn upload_blob(
     client: &Client,
     sha256: &ModelSha,
-    path: &Path,
+    blob: Blob,
     talk: &Talk,
 ) -> Result<(), Failure> {
     let name = sha256.to_hex();
-    let blob = ["v1", "models", "blobs", name.as_str()];
-    let there = client.request(Method::HEAD, &blob).send().await;
+    let route = ["v1", "models", "blobs", name.as_str()];
+    let there = client.request(Method::HEAD, &route).send().await;
     let there = there.map_err(|error| client.broken(error))?.status();
     if there.is_success() {
         return Ok(());
     }
     if there != StatusCode::NOT_FOUND {
         // Asked again with a method whose refusal has words.
-        client.send(client.request(Method::GET, &blob)).await?;
+        client.send(client.request(Method::GET, &route)).await?;
     }
-    let file = Prompts::open(path).await?;
-    let bytes = file.bytes;
-    let failed = Arc::new(Mutex::new(None));
-    let mut request = client.request(Method::PUT, &blob);
-    if let Some(bytes) = bytes {
-        request = request.header(reqwest::header::CONTENT_LENGTH, bytes);
-    }
-    client
-        .send(request.body(file.body(talk, failed)))
-        .await
-        .map(drop)
+    let request = client.request(Method::PUT, &route);
+    let request = match blob {
+        Blob::Text(text) => request.body(text),
+        Blob::File(path) => {
+            let file = Prompts::open(&path).await?;
+            let request = match file.bytes {
+                Some(bytes) => request.header(reqwest::header::CONTENT_LENGTH, bytes),
+                None => request,
+            };
+            request.body(file.body(talk, Arc::default()))
+        }
+    };
+    client.send(request).await.map(drop)
 }

@@ -105,7 +105,9 @@ fn row(view: &NodeView) -> Vec<String> {
         .iter()
         .map(|device| format!("{} {}", device.name, byte_size::show(device.memory_bytes)))
         .collect();
-    let speed: f64 = report.resident.iter().map(|model| model.tokens_per_s).sum();
+    // A sum of nothing is -0.
+    let rates = report.resident.iter().map(|model| model.tokens_per_s);
+    let speed = rates.fold(0.0, |sum, rate| sum + rate);
     vec![
         report.name.clone(),
         state(view.state).to_owned(),

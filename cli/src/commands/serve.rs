@@ -50,7 +50,8 @@ Examples:
   rbee serve --engine stub                         made-up answers, to try it out
   RBEE_DATABASE_URL=postgres://rbee@db/rbee RBEE_REDIS_URL=redis://cache rbee serve --listen 0.0.0.0:7835
 
-Clients need the token that it prints the place of; those of the same user on this machine find it by themselves.
+Clients need the token of RBEE_API_TOKEN, or the one that it makes and prints the place of; those of the same user on this
+machine find that one by themselves.
 SIGTERM or Ctrl-C ends it after what runs has been given back; a second one ends it at once.")]
 pub struct ServeArgs {
     /// The address to listen on; port 0 takes a free one

@@ -1,11 +1,11 @@
 //! `rbee submit`: a file of prompts becomes a batch on a server.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use rbee_queue::{ModelSha, Priority};
 use rbee_scheduler::http::types::{KnownModel, SubmitSpec};
-use rbee_worker::model_files::{ModelFiles, ModelRef};
+use rbee_worker::model_files::ModelRef;
 
 use crate::batch_args::BatchArgs;
 use crate::batch_spec::batch_spec;
@@ -137,7 +137,7 @@ pub async fn run(context: &Context, args: SubmitArgs) -> Outcome {
     Ok(ExitCode::Success)
 }
 
-/// Models that only this machine has: a path. The server gets the file, unless it has it.
+/// Models that only this machine has: a path. The server gets the files that it lacks.
 async fn own_models(
     context: &Context,
     client: &Client,
@@ -148,26 +148,12 @@ async fn own_models(
     };
     let store = models_home::open(&context.data()?)?;
     let resolved = models_home::resolve(&store, model, &context.talk).await?;
-    let sha256 = ModelSha(resolved.sha256);
-    let file = single_file(&resolved.files).ok_or_else(|| {
-        Failure::usage(format!(
-            "{} is a model of several files, which cannot be sent to a server: name it by hf:org/repo",
-            path.display()
-        ))
-    })?;
-    client::upload_model(client, &sha256, file, &context.talk).await?;
+    let reading = tokio::task::spawn_blocking(move || store.own_blobs(&path));
+    for (sha256, blob) in reading.await?.map_err(models_home::failure)? {
+        client::upload_blob(client, &ModelSha(sha256), blob, &context.talk).await?;
+    }
     Ok(vec![KnownModel {
         requested: model.to_owned(),
-        sha256,
+        sha256: ModelSha(resolved.sha256),
     }])
-}
-
-fn single_file(files: &ModelFiles) -> Option<&Path> {
-    match files {
-        ModelFiles::Gguf(parts) => match parts.as_slice() {
-            [only] => Some(only),
-            _ => None,
-        },
-        ModelFiles::Safetensors { .. } => None,
-    }
 }

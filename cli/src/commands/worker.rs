@@ -30,7 +30,10 @@ use crate::talk::Talk;
 #[command(after_long_help = "\
 Examples:
   RBEE_DATABASE_URL=postgres://rbee@db/rbee RBEE_REDIS_URL=redis://db rbee worker
-  rbee worker --name gpu-1 --memory 24G --model hf:Qwen/Qwen3-0.6B-GGUF")]
+  rbee worker --name desktop --memory 24G --model hf:Qwen/Qwen3-0.6B-GGUF
+
+RBEE_API_TOKEN is the server's token: the node shows it where it fetches models (RBEE_SERVER), and wants to see it on its own
+HTTP face.")]
 pub struct WorkerArgs {
     #[command(flatten)]
     pub home: HomeArgs,

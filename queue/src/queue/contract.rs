@@ -11,8 +11,8 @@ use std::future::Future;
 use std::task::Poll;
 
 macro_rules! queue_contract {
-    ($open:path) => {
-        $crate::queue::contract::queue_contract!($open;
+    (@all $how:ident ($($given:tt)*)) => {
+        $crate::queue::contract::queue_contract!(@$how ($($given)*)
             work_is_taken_in_the_order_it_came,
             work_that_is_there_already_is_passed_over,
             interactive_work_goes_ahead_of_waiting_batches,
@@ -30,7 +30,7 @@ macro_rules! queue_contract {
             text_without_watchers_goes_nowhere,
         );
     };
-    ($open:path; $($name:ident,)*) => {
+    (@tests ($open:path) $($name:ident,)*) => {
         $(
             #[tokio::test]
             async fn $name() {
@@ -38,6 +38,16 @@ macro_rules! queue_contract {
                 $crate::queue::contract::$name(&queue).await;
             }
         )*
+    };
+    (@each ($queue:expr) $($name:ident,)*) => {
+        $($crate::queue::contract::$name(&$queue).await;)*
+    };
+    // The whole suite inside one test, for servers that take long to start: `queue` is made anew for each part.
+    (each $queue:expr) => {
+        $crate::queue::contract::queue_contract!(@all each ($queue))
+    };
+    ($open:path) => {
+        $crate::queue::contract::queue_contract!(@all tests ($open));
     };
 }
 pub(crate) use queue_contract;

@@ -2,8 +2,8 @@
 //!
 //! Owns the streaming and the check that a file is what its name says. Where files lie is the `Models`' to know.
 
-use super::Server;
 use super::error::ApiError;
+use super::{ModelBlob, Server};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
@@ -36,17 +36,32 @@ fn digest(text: &str) -> Result<ModelSha, ApiError> {
     })
 }
 
-async fn open(server: &Server, text: &str) -> Result<(File, u64), ApiError> {
+/// What is sent: a list of files is short.
+enum Found {
+    File(File, u64),
+    Text(String),
+}
+
+async fn find(server: &Server, sha256: ModelSha) -> Option<ModelBlob> {
+    let models = Arc::clone(&server.models);
+    let found = tokio::task::spawn_blocking(move || models.blob(&sha256)).await;
+    found.ok().flatten()
+}
+
+async fn open(server: &Server, text: &str) -> Result<Found, ApiError> {
     let sha256 = digest(text)?;
     let absent = || ApiError::not_found(format!("no model file {sha256} is here"));
-    let path = server.models.blob(&sha256).ok_or_else(absent)?;
+    let path = match find(server, sha256).await.ok_or_else(absent)? {
+        ModelBlob::File(path) => path,
+        ModelBlob::Text(text) => return Ok(Found::Text(text)),
+    };
     let file = File::open(&path).await.map_err(|_| absent())?;
     let bytes = file
         .metadata()
         .await
         .map_err(|error| ApiError::internal(format!("a model file cannot be read: {error}")))?
         .len();
-    Ok((file, bytes))
+    Ok(Found::File(file, bytes))
 }
 
 /// `HEAD`: whether the file is here, and its size.
@@ -54,7 +69,10 @@ pub async fn head(
     State(server): State<Server>,
     Path(sha): Path<String>,
 ) -> Result<Response, ApiError> {
-    let (_, bytes) = open(&server, &sha).await?;
+    let bytes = match open(&server, &sha).await? {
+        Found::File(_, bytes) => bytes,
+        Found::Text(text) => text.len() as u64,
+    };
     let headers = [
         (header::CONTENT_LENGTH, bytes.to_string()),
         (header::ACCEPT_RANGES, "bytes".to_owned()),
@@ -68,7 +86,10 @@ pub async fn get(
     Path(sha): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (mut file, bytes) = open(&server, &sha).await?;
+    let (mut file, bytes) = match open(&server, &sha).await? {
+        Found::File(file, bytes) => (file, bytes),
+        Found::Text(text) => return Ok(text.into_response()),
+    };
     let permit = Arc::clone(&server.streams)
         .try_acquire_owned()
         .map_err(|_| ApiError::too_many("the server has too many open streams"))?;
@@ -120,7 +141,7 @@ pub async fn put(
     request: Request,
 ) -> Result<StatusCode, ApiError> {
     let sha256 = digest(&sha)?;
-    if server.models.blob(&sha256).is_some() {
+    if find(&server, sha256).await.is_some() {
         return Ok(StatusCode::OK);
     }
     let _turn = server

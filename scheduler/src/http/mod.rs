@@ -72,14 +72,23 @@ pub struct ResolveError {
     pub transient: bool,
 }
 
+/// What a digest stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelBlob {
+    /// A model's file.
+    File(PathBuf),
+    /// The list of a model's files.
+    Text(String),
+}
+
 /// The models that this server knows of.
 #[async_trait]
 pub trait Models: Send + Sync {
     /// What a name leads to.
     async fn resolve(&self, name: &str) -> Result<Resolved, ResolveError>;
 
-    /// The file with this digest, if it is here.
-    fn blob(&self, sha256: &ModelSha) -> Option<PathBuf>;
+    /// What lies under this digest, if it is here. It is called on a thread that may block.
+    fn blob(&self, sha256: &ModelSha) -> Option<ModelBlob>;
 
     /// The directory in which uploads grow: on one file system with where they end.
     fn uploads(&self) -> std::io::Result<PathBuf>;

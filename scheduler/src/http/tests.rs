@@ -52,9 +52,9 @@ impl Models for TestModels {
         })
     }
 
-    fn blob(&self, sha256: &ModelSha) -> Option<PathBuf> {
+    fn blob(&self, sha256: &ModelSha) -> Option<ModelBlob> {
         let path = self.0.join(sha256.to_hex());
-        path.is_file().then_some(path)
+        path.is_file().then_some(ModelBlob::File(path))
     }
 
     fn uploads(&self) -> std::io::Result<PathBuf> {

@@ -7,6 +7,7 @@ use crate::kernels::LANES;
 use crate::kernels::activations::ActivationBlock;
 
 use super::config::ModelConfig;
+use super::control_group;
 
 /// How keys and values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -203,45 +204,5 @@ fn available() -> u64 {
             Some(kib * 1024)
         });
     let system = system.unwrap_or(UNKNOWN_AVAILABLE);
-    control_group_left().map_or(system, |left| left.min(system))
-}
-
-/// What the control group's limit leaves: version 2 first, then version 1. Only the group's own limit is read, which
-/// is the one that containers and services set.
-fn control_group_left() -> Option<u64> {
-    let read =
-        |path: &str| -> Option<u64> { std::fs::read_to_string(path).ok()?.trim().parse().ok() };
-    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let group = own
-        .lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .unwrap_or("/")
-        .to_owned();
-    let version_2 = [
-        "/sys/fs/cgroup".to_owned() + &group,
-        "/sys/fs/cgroup".to_owned(),
-    ];
-    for folder in version_2 {
-        let folder = folder.trim_end_matches('/');
-        if let (Some(most), Some(used)) = (
-            read(&format!("{folder}/memory.max")),
-            read(&format!("{folder}/memory.current")),
-        ) {
-            let cache = file_cache(&format!("{folder}/memory.stat")).unwrap_or(0);
-            return Some(most.saturating_sub(used.saturating_sub(cache)));
-        }
-    }
-    let most = read("/sys/fs/cgroup/memory/memory.limit_in_bytes")?;
-    let used = read("/sys/fs/cgroup/memory/memory.usage_in_bytes")?;
-    Some(most.saturating_sub(used))
-}
-
-/// Page cache in the group's use, which the kernel gives back when memory is short.
-fn file_cache(stat: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(stat).ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("inactive_file "))?
-        .trim()
-        .parse()
-        .ok()
+    control_group::left().map_or(system, |left| left.min(system))
 }

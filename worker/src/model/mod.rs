@@ -5,6 +5,7 @@
 //! others run through candle's models, one sequence at a time.
 
 pub mod config;
+mod control_group;
 pub mod decoder;
 mod fallback;
 mod gguf_config;

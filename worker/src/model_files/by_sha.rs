@@ -18,7 +18,7 @@ use super::manifest::{
 use super::retry::Patience;
 use super::safe_name::is_safe_component;
 use super::store::ModelStore;
-use super::{ModelFiles, PullProgress, ResolvedModel, hash_cache, lock};
+use super::{ModelFiles, PullProgress, ResolvedModel, hash_cache, local, lock};
 
 /// A manifest's text is a line a file.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
@@ -98,6 +98,28 @@ impl ModelStore {
         Ok(manifest.map(|manifest| Blob::Text(manifest_text(&manifest.files))))
     }
 
+    /// What a server needs of the model at a path of the user's own: its files, and the list of them where there are
+    /// several, each under its sha256. Blocks while it reads what was not read before.
+    ///
+    /// # Errors
+    /// There is no model, or it cannot be read.
+    pub fn own_blobs(&self, path: &Path) -> Result<Vec<([u8; 32], Blob)>, ModelError> {
+        let files = local::files(&self.layout.hashes(), path)?;
+        let records: Vec<FileRecord> = files.iter().map(|(_, record)| record.clone()).collect();
+        let digest = |record: &FileRecord| {
+            parse_digest(&record.sha256).expect("a digest that was just written is one")
+        };
+        let mut blobs: Vec<([u8; 32], Blob)> = files
+            .into_iter()
+            .map(|(path, record)| (digest(&record), Blob::File(path)))
+            .collect();
+        let sha256 = identity(&records);
+        if !blobs.iter().any(|(found, _)| *found == sha256) {
+            blobs.push((sha256, Blob::Text(manifest_text(&records))));
+        }
+        Ok(blobs)
+    }
+
     /// Identity and size of every model on this machine that [`find_by_sha`](Self::find_by_sha) finds by a manifest or
     /// by an earlier use.
     ///
@@ -137,16 +159,19 @@ impl ModelStore {
                 http: Http::new(HubOptions::new(&origin.base, origin.token.clone())?)?,
                 progress,
             };
-            match fetch.model(sha256, reference).await {
+            progress.source(&origin.base);
+            let reason = match fetch.model(sha256, reference).await {
                 Ok(model) => return Ok(model),
                 Err(error @ (ModelError::NoSpace { .. } | ModelError::Io { .. })) => {
                     return Err(error);
                 }
                 Err(ModelError::Gated { .. } | ModelError::TokenRefused { .. }) => {
-                    failures.push(format!("{}: RBEE_API_TOKEN is not its token", origin.base));
+                    "RBEE_API_TOKEN is not its token".to_owned()
                 }
-                Err(error) => failures.push(format!("{}: {error}", origin.base)),
-            }
+                Err(error) => error.to_string(),
+            };
+            progress.note(&format!("not from {}: {reason}", origin.base));
+            failures.push(format!("{}: {reason}", origin.base));
         }
         Err(ModelError::AllSourcesFailed {
             alias: nameless(&hex::encode(sha256)),

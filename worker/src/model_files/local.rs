@@ -57,6 +57,16 @@ pub async fn resolve(
     })
 }
 
+/// The files of the model at `path`, with name and digest of each, read as far as their digests are not remembered.
+/// Blocks while it reads.
+pub fn files(hashes: &Path, path: &Path) -> Result<Vec<(PathBuf, FileRecord)>, ModelError> {
+    let paths = find(path)?.paths();
+    // Nobody hears how it goes: the model was resolved before.
+    let (events, _) = mpsc::channel(EVENTS_MAX);
+    let records = digest_all(hashes, &paths, &events)?;
+    Ok(paths.into_iter().zip(records).collect())
+}
+
 fn digest_all(
     hashes: &Path,
     paths: &[PathBuf],

@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Mutex;
 
+/// How the TLS library says that a certificate was signed by somebody unknown, or by somebody of a known name.
+const UNKNOWN_SIGNERS: [&str; 2] = ["UnknownIssuer", "BadSignature"];
+
 /// The connection to a place.
 pub struct Link {
     place: Arc<Place>,
@@ -143,6 +146,15 @@ pub fn reason(error: &RedisError) -> String {
         }
         Some("NOAUTH" | "WRONGPASS") => "it wants another user or password".to_owned(),
         Some("LOADING") => "it is still loading its data".to_owned(),
-        _ => error.to_string(),
+        _ => {
+            let said = error.to_string();
+            match UNKNOWN_SIGNERS.iter().any(|signer| said.contains(signer)) {
+                true => format!(
+                    "its certificate is signed by nobody that this machine trusts: name the authority by ?ssl_ca_certs=FILE \
+                     in the URL ({said})"
+                ),
+                false => said,
+            }
+        }
     }
 }

@@ -16,6 +16,7 @@ mod scripts;
 mod seat;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use super::{Control, Depth, Held, Queue, QueueError, TextEvent, Work};
 use crate::batch::Priority;
@@ -55,7 +56,8 @@ pub struct RedisQueue {
 impl RedisQueue {
     /// Connects, and looks at the server's version and settings. The URL: `redis://`, `rediss://`
     /// with TLS; `redis+sentinel://[:password@]h1:p,h2:p/master[/db]`;
-    /// `redis+cluster://[:password@]h1:p,h2:p`; with `rediss+…` those with TLS.
+    /// `redis+cluster://[:password@]h1:p,h2:p`; with `rediss+…` those with TLS, whose certificates
+    /// `?ssl_ca_certs=FILE&ssl_certfile=FILE&ssl_keyfile=FILE` names.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`]: the URL is of no such form, the server cannot be reached, or it

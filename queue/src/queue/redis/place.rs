@@ -2,6 +2,7 @@
 //!
 //! Owns the secrets of the URL; what it shows of the place has none.
 
+use super::tls;
 use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
@@ -9,7 +10,7 @@ use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
-    Pipeline, RedisError, RedisFuture, RedisResult, TlsMode, Value,
+    Pipeline, RedisError, RedisFuture, RedisResult, TlsCertificates, TlsMode, Value,
 };
 use std::future::Future;
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a cluster's client tries again by itself.
 const CLUSTER_RETRIES: u32 = 3;
+/// The scheme, or its first part, of a URL with TLS.
+const SECURE: &str = "rediss";
 
 /// What a URL names.
 pub struct Place {
@@ -80,7 +83,8 @@ impl ConnectionLike for Wire {
 
 impl Place {
     /// Reads a URL: `redis://[[user]:password@]host[:port][/db]`, `rediss://` with TLS, and for
-    /// each of the two `+sentinel://…@h1:p,h2:p/master[/db]` and `+cluster://…@h1:p,h2:p`.
+    /// each of the two `+sentinel://…@h1:p,h2:p/master[/db]` and `+cluster://…@h1:p,h2:p`. What
+    /// those with TLS may have behind a `?` is said in `tls.rs`.
     ///
     /// # Errors
     /// A sentence that says what the URL should look like, without the URL's secrets.
@@ -92,7 +96,7 @@ impl Place {
             Some((plain, kind)) => (plain, Some(kind)),
             None => (scheme, None),
         };
-        if !matches!(plain, "redis" | "rediss") {
+        if !matches!(plain, "redis" | SECURE) {
             return Err(format!(
                 "{scheme}:// is not a Redis URL: it begins with redis or rediss"
             ));
@@ -101,14 +105,17 @@ impl Place {
             Some((secret, hosts)) => (format!("{secret}@"), hosts),
             None => (String::new(), rest),
         };
-        let shown = format!(
-            "{scheme}://{}",
-            hosts.split(['?', '#']).next().unwrap_or("")
-        );
+        let (hosts, parameters) = match hosts.split_once('?') {
+            Some((hosts, parameters)) => (hosts, parameters),
+            None => (hosts, ""),
+        };
+        let shown = format!("{scheme}://{}", hosts.split('#').next().unwrap_or(""));
+        let unusable = |reason| format!("{shown} cannot be used: {reason}");
         let parts = Parts {
             scheme: plain,
             secret: &secret,
             hosts,
+            certificates: tls::certificates(plain == SECURE, parameters).map_err(unusable)?,
         };
         let made = match kind {
             None => parts.single(),
@@ -116,7 +123,7 @@ impl Place {
             Some("cluster") => parts.cluster(),
             Some(_) => return Err(format!("{scheme}:// is neither +sentinel nor +cluster")),
         };
-        let (kind, db) = made.map_err(|reason| format!("{shown} cannot be used: {reason}"))?;
+        let (kind, db) = made.map_err(unusable)?;
         Ok(Place { kind, shown, db })
     }
 
@@ -203,8 +210,9 @@ struct Parts<'a> {
     scheme: &'a str,
     /// `user:password@` or empty.
     secret: &'a str,
-    /// The rest of the URL.
+    /// The URL from there on, without parameters.
     hosts: &'a str,
+    certificates: Option<TlsCertificates>,
 }
 
 impl Parts<'_> {
@@ -223,11 +231,18 @@ impl Parts<'_> {
         hosts.split(',').map(|host| self.info(host)).collect()
     }
 
+    fn open(&self, info: ConnectionInfo) -> Result<Client, String> {
+        let client = match &self.certificates {
+            Some(certificates) => Client::build_with_tls(info, certificates.clone()),
+            None => Client::open(info),
+        };
+        client.map_err(|error| error.to_string())
+    }
+
     fn single(&self) -> Result<(Kind, i64), String> {
         let info = self.info(self.hosts)?;
         let db = info.redis_settings().db();
-        let client = Client::open(info).map_err(|error| error.to_string())?;
-        Ok((Kind::Single(Box::new(client)), db))
+        Ok((Kind::Single(Box::new(self.open(info)?)), db))
     }
 
     fn cluster(&self) -> Result<(Kind, i64), String> {
@@ -238,13 +253,16 @@ impl Parts<'_> {
             .response_timeout(RESPONSE_TIMEOUT)
             .retries(CLUSTER_RETRIES)
             .tcp_settings(tcp());
-        if self.scheme == "rediss" {
+        if self.scheme == SECURE {
             builder = builder.tls(TlsMode::Secure);
         }
-        let client = builder.build().map_err(|error| error.to_string())?;
-        let seeds: Result<Vec<Client>, RedisError> = infos.into_iter().map(Client::open).collect();
-        let seeds = seeds.map_err(|error| error.to_string())?;
-        let client = Box::new(client);
+        if let Some(certificates) = &self.certificates {
+            builder = builder.certs(certificates.clone());
+        }
+        let client = Box::new(builder.build().map_err(|error| error.to_string())?);
+        let seeds: Result<Vec<Client>, String> =
+            infos.into_iter().map(|info| self.open(info)).collect();
+        let seeds = seeds?;
         Ok((Kind::Cluster { client, seeds }, 0))
     }
 
@@ -278,8 +296,13 @@ impl Parts<'_> {
         if let Some(password) = settings.password() {
             builder = builder.set_client_to_redis_password(password);
         }
-        if self.scheme == "rediss" {
+        if self.scheme == SECURE {
             builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+        }
+        if let Some(certificates) = &self.certificates {
+            builder = builder
+                .set_client_to_redis_certificates(certificates.clone())
+                .set_client_to_sentinel_certificates(certificates.clone());
         }
         let client = builder.build().map_err(|error| error.to_string())?;
         Ok((Kind::Sentinel(Box::new(Mutex::new(client))), db))

@@ -6,6 +6,8 @@ use crate::request::Input;
 use rbee_test_services::Redis;
 use std::time::Instant;
 
+mod kinds;
+
 /// The longest that anything here may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -385,52 +387,6 @@ async fn channel_is_given_up_when_its_last_watcher_is_gone() {
         }
         assert!(begun.elapsed() < DEADLINE, "{channels:?}");
     }
-}
-
-#[tokio::test]
-async fn cluster_takes_every_command() {
-    let server = Redis::with(&["--cluster-enabled", "yes"]);
-    let _: () = say(&server, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
-    let begun = Instant::now();
-    loop {
-        let info: String = say(&server, &["CLUSTER", "INFO"]).await;
-        if info.contains("cluster_state:ok") {
-            break;
-        }
-        assert!(begun.elapsed() < DEADLINE, "{info}");
-    }
-    let url = format!("redis+cluster://127.0.0.1:{}", server.port());
-    let queue = RedisQueue::open(&url).await.unwrap();
-    contract::work_is_taken_in_the_order_it_came(&queue).await;
-    contract::cancel_removes_waiting_jobs_and_tells_the_node_of_running_ones(&queue).await;
-    contract::taker_of_an_inbox_that_goes_away_gets_nothing(&queue).await;
-    contract::inbox_that_goes_away_gives_back_what_it_held(&queue).await;
-    contract::done_jobs_make_room(&queue).await;
-    contract::watcher_gets_the_text_of_its_job_only(&queue).await;
-    contract::answer_reaches_whoever_asked(&queue).await;
-}
-
-#[tokio::test]
-async fn password_opens_the_server_and_is_never_shown() {
-    let server = Redis::with(&["--requirepass", "canary-right"]);
-    let at = format!("127.0.0.1:{}", server.port());
-    let queue = RedisQueue::open(&format!("redis://:canary-right@{at}/3")).await;
-    contract::work_is_taken_in_the_order_it_came(&queue.unwrap()).await;
-    let wrong = [
-        format!("redis://:canary-wrong@{at}"),
-        format!("redis://{at}"),
-        format!("redis+cluster://:canary-wrong@{at}"),
-        format!("redis+sentinel://:canary-wrong@{at}/main"),
-        format!("redis://:canary wrong@{at}:x"),
-        format!("redis+other://:canary-wrong@{at}"),
-        format!("http://:canary-wrong@{at}"),
-    ];
-    for url in wrong {
-        let error = failure(RedisQueue::open(&url).await);
-        assert!(!error.contains("canary"), "{error}");
-    }
-    let error = failure(RedisQueue::open(&format!("redis://:canary-wrong@{at}")).await);
-    assert!(error.contains(&at) && error.contains("password"), "{error}");
 }
 
 #[tokio::test]
