@@ -2,6 +2,7 @@
 
 use super::Server;
 use super::auth;
+use super::stalled;
 use super::error::ApiError;
 use axum::error_handling::HandleErrorLayer;
 use axum::http::{HeaderName, StatusCode};
@@ -41,6 +42,7 @@ pub fn around(router: Router<Server>, server: Server) -> Router<Server> {
         .layer(shed)
         .layer(middleware::from_fn_with_state(server, auth::check))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(stalled::note))
         .layer(PropagateRequestIdLayer::new(CORRELATION))
         .layer(SetRequestIdLayer::new(CORRELATION, MakeRequestUuid))
 }

@@ -31,6 +31,7 @@ mod results;
 mod running_text;
 mod spool;
 mod sse;
+mod stalled;
 mod submit;
 pub mod types;
 
@@ -175,7 +176,8 @@ pub async fn serve(
         }
     });
     let stopped = stop.clone();
-    let serving = axum::serve(listener, router)
+    let service = router.into_make_service_with_connect_info::<stalled::Streaming>();
+    let serving = axum::serve(stalled::Impatient(listener), service)
         .with_graceful_shutdown(async move { stopped.cancelled().await });
     tokio::select! {
         ended = serving => ended,
