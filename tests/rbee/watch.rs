@@ -53,7 +53,13 @@ impl Site<'_> {
 /// An embedded server.
 fn embedded(home: &Home) -> (Running, Site<'_>) {
     let arguments = [
-        "serve", "--listen", "127.0.0.1:0", "--engine", "stub", "--stub-token-us", SLOW,
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--engine",
+        "stub",
+        "--stub-token-us",
+        SLOW,
     ];
     let serve = home.rbee(arguments).env("RBEE_API_TOKEN", TOKEN).start();
     let url = listening(&serve);
@@ -163,7 +169,10 @@ fn results_of_a_batch_come_once_in_order(site: &Site<'_>) {
     let id = site.submit(&(jobs + "oops\n"));
     let mut events = site.batch_events(&id, "", None);
     let first = events.next_event().unwrap();
-    assert_eq!((first.name.as_str(), first.body()["id"].as_str()), ("batch", Some(id.as_str())));
+    assert_eq!(
+        (first.name.as_str(), first.body()["id"].as_str()),
+        ("batch", Some(id.as_str()))
+    );
     let mut seen: Vec<Event> = Vec::new();
     while seen.len() < 10 {
         let event = events.next_event().unwrap();
@@ -180,22 +189,39 @@ fn results_of_a_batch_come_once_in_order(site: &Site<'_>) {
     let mut texts: BTreeMap<u64, Json> = BTreeMap::new();
     for event in &seen {
         let body = event.body();
-        assert!(texts.insert(body["index"].as_u64().unwrap(), body["text"].clone()).is_none());
+        assert!(
+            texts
+                .insert(body["index"].as_u64().unwrap(), body["text"].clone())
+                .is_none()
+        );
     }
     for line in site.results(&id) {
         assert_eq!(texts[&line["index"].as_u64().unwrap()], line["text"]);
     }
     let end = rest.last().unwrap();
-    assert_eq!((end.name.as_str(), &end.body()["status"]), ("end", &json!("completed")));
+    assert_eq!(
+        (end.name.as_str(), &end.body()["status"]),
+        ("end", &json!("completed"))
+    );
     let progress = rest.iter().rfind(|event| event.name == "progress").unwrap();
-    assert_eq!(progress.body()["request_counts"], json!({"total": 41, "completed": 40, "failed": 1}));
+    assert_eq!(
+        progress.body()["request_counts"],
+        json!({"total": 41, "completed": 40, "failed": 1})
+    );
     let errors = site.batch_events(&id, "?results=errors", None).rest();
-    let errors: Vec<&Event> = errors.iter().filter(|event| event.name == "result").collect();
+    let errors: Vec<&Event> = errors
+        .iter()
+        .filter(|event| event.name == "result")
+        .collect();
     assert_eq!((errors.len(), &errors[0].body()["index"]), (1, &json!(40)));
 }
 
 fn the_command_watches_in_a_pipe(site: &Site<'_>) {
-    let id = site.submit(&(0..8).map(|at| long(&format!("q{at}"), 60 + at)).collect::<String>());
+    let id = site.submit(
+        &(0..8)
+            .map(|at| long(&format!("q{at}"), 60 + at))
+            .collect::<String>(),
+    );
     let all = site.rbee(&["watch", &id, "--all"]).exits(0);
     let mut joined = vec![String::new(); 8];
     for line in all.text().lines() {
@@ -210,7 +236,11 @@ fn the_command_watches_in_a_pipe(site: &Site<'_>) {
         assert_eq!(*text, line["text"], "{all}");
     }
     let job = site.rbee(&["watch", "last", "--job", "3"]).exits(0);
-    let events: Vec<Json> = job.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<Json> = job
+        .text()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(events[0]["event"], "text");
     assert_eq!(events[0]["text"], stored[3]["text"]);
     assert_eq!(events.last().unwrap()["event"], "end");
@@ -223,7 +253,9 @@ fn the_command_watches_in_a_pipe(site: &Site<'_>) {
     assert!(submitted.text().trim().starts_with("batch_"), "{submitted}");
     assert_eq!(submitted.text().lines().count(), 1, "{submitted}");
     submitted.says("1 of 1 job succeeded");
-    site.rbee(&["watch", &id, "--job", "99"]).exits(2).says("no job 99");
+    site.rbee(&["watch", &id, "--job", "99"])
+        .exits(2)
+        .says("no job 99");
 }
 
 fn the_end_of_a_watcher_changes_nothing(site: &Site<'_>) {
@@ -236,7 +268,9 @@ fn the_end_of_a_watcher_changes_nothing(site: &Site<'_>) {
     assert!(!told.is_empty());
     killed.kill();
     let left = site.rbee(&["watch", &id]).start();
-    wait::until("the first event", PATIENCE, || left.stdout().contains("batch").then_some(()));
+    wait::until("the first event", PATIENCE, || {
+        left.stdout().contains("batch").then_some(())
+    });
     left.interrupt();
     let left = left.wait();
     assert_eq!(left.code, Some(130), "{left}");
@@ -253,9 +287,16 @@ fn one_request_is_answered_at_once(site: &Site<'_>) {
     let mut reader = Reader::default();
     let text = events.iter().filter(|event| event.name == "text");
     text.for_each(|event| reader.take(event));
-    let result = events.iter().find(|event| event.name == "result").unwrap().body();
+    let result = events
+        .iter()
+        .find(|event| event.name == "result")
+        .unwrap()
+        .body();
     assert_eq!(result["text"], reader.text);
-    assert!(reader.attempts == [1] && reader.text.len() == 50, "{result}");
+    assert!(
+        reader.attempts == [1] && reader.text.len() == 50,
+        "{result}"
+    );
     let flags = ["infer", "--prompt", "hello", "--max-tokens", "20"];
     let (streamed, whole) = (
         site.rbee(&flags).exits(0),
@@ -265,7 +306,15 @@ fn one_request_is_answered_at_once(site: &Site<'_>) {
     // They are no batches that anybody made.
     let listed = site.rbee(&["list", "--json"]).exits(0);
     assert!(!listed.text().contains("interactive"), "{listed}");
-    let refused = site.rbee(&["infer", "--prompt", "x", "--node", "nobody", "--max-tokens", "1"]);
+    let refused = site.rbee(&[
+        "infer",
+        "--prompt",
+        "x",
+        "--node",
+        "nobody",
+        "--max-tokens",
+        "1",
+    ]);
     let waiting = refused.start();
     waiting.interrupt();
     assert_eq!(waiting.wait().code, Some(130));
@@ -296,7 +345,16 @@ fn watching_a_cluster() {
     the_command_watches_in_a_pipe(&site);
     the_end_of_a_watcher_changes_nothing(&site);
     one_request_is_answered_at_once(&site);
-    let pinned = site.rbee(&["infer", "--prompt", "x", "--node", "one", "--json", "--max-tokens", "9"]);
+    let pinned = site.rbee(&[
+        "infer",
+        "--prompt",
+        "x",
+        "--node",
+        "one",
+        "--json",
+        "--max-tokens",
+        "9",
+    ]);
     assert!(pinned.exits(0).json()["text"].is_string());
     ends_well(worker);
     ends_well(serve.process);
@@ -363,12 +421,17 @@ fn nobody_watching_costs_no_message() {
     let told = monitor(cluster.redis.port());
     let texts = || {
         let told = told.lock().unwrap();
-        told.iter().filter(|line| line.contains(":text:") && line.to_lowercase().contains("\"publish\"")).count()
+        told.iter()
+            .filter(|line| line.contains(":text:") && line.to_lowercase().contains("\"publish\""))
+            .count()
     };
     let site = site(&cluster);
     let id = site.submit(&long("alone", 100));
     cluster.until_done(&id);
-    assert!(!told.lock().unwrap().is_empty(), "the monitor sees what Redis is told");
+    assert!(
+        !told.lock().unwrap().is_empty(),
+        "the monitor sees what Redis is told"
+    );
     assert_eq!(texts(), 0, "text was published that nobody watches");
     let id = site.submit(&long("watched", 200));
     let mut reader = Reader::default();

@@ -199,9 +199,9 @@ impl Watcher {
     }
 
     fn is_due(&self, seen: &Seen) -> bool {
-        self.told.as_ref().is_none_or(|(at, told)| {
-            at.elapsed() >= PROGRESS_EVERY && *told != seen.progress_json
-        })
+        self.told
+            .as_ref()
+            .is_none_or(|(at, told)| at.elapsed() >= PROGRESS_EVERY && *told != seen.progress_json)
     }
 
     fn progress(&mut self, seen: &Seen) -> Event {

@@ -7,8 +7,9 @@
 use super::error::ApiError;
 use super::jobs::{JobNews, JobWatcher};
 use super::sse;
+use super::submit::unresolved;
 use super::types::{ErrorBody, ErrorWords, JobView, event};
-use super::{ResolveError, Resolved, Server};
+use super::{Resolved, Server};
 use crate::live::Place;
 use axum::Json;
 use axum::body::to_bytes;
@@ -27,9 +28,12 @@ use rbee_queue::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::io::Cursor;
+use std::time::Duration;
 
 /// The largest body.
 const MAX_BODY: usize = 16 << 20;
+/// How long a placement waits for the subscription to the job's text.
+const READY_PATIENCE: Duration = Duration::from_secs(1);
 /// What ends a stream that is whole.
 const DONE: &str = "[DONE]";
 /// The one job.
@@ -97,8 +101,11 @@ fn read(body: &[u8], usual_model: &str) -> Result<Asked, ApiError> {
     let line = Value::Object(line).to_string();
     if let Err(error) = parse_line(line.as_bytes(), &options).request {
         let error = JobError::from(error);
-        return Err(ApiError::bad("invalid_request", format!("{}: {}", error.code, error.message))
-            .about("body"));
+        return Err(ApiError::bad(
+            "invalid_request",
+            format!("{}: {}", error.code, error.message),
+        )
+        .about("body"));
     }
     Ok(Asked {
         beside,
@@ -122,7 +129,11 @@ async fn begin(
             sha256,
             revision: None,
         },
-        None => server.models.resolve(&options.model).await.map_err(unresolved)?,
+        None => server
+            .models
+            .resolve(&options.model)
+            .await
+            .map_err(unresolved)?,
     };
     let model = BatchModel {
         no: ModelNo(0),
@@ -158,10 +169,11 @@ async fn begin(
     };
     let live = server.live_jobs.follow(&batch, ONLY)?;
     let mut ready = live.changed();
-    let (expected, _) = tokio::join!(
-        server.live_jobs.expect(&batch, ONLY),
-        ready.wait_for(|changes| *changes > 0),
-    );
+    let subscribed = tokio::time::timeout(READY_PATIENCE, async {
+        // It fails only with the job's task.
+        let _ = ready.wait_for(|changes| *changes > 0).await;
+    });
+    let (expected, _) = tokio::join!(server.live_jobs.expect(&batch, ONLY), subscribed);
     if let Err(error) = expected {
         // The text then comes with a snapshot.
         tracing::debug!(%error, "nodes were not told of a job beforehand");
@@ -171,13 +183,6 @@ async fn begin(
     server.coordinator.wake();
     let watcher = JobWatcher::new(server.clone(), batch.clone(), live, Place::default());
     Ok((batch, watcher, leaving))
-}
-
-fn unresolved(error: ResolveError) -> ApiError {
-    match error.transient {
-        true => ApiError::unavailable(error.message),
-        false => ApiError::bad("model_not_found", error.message).about("model"),
-    }
 }
 
 /// Cancels a batch when its client goes away before it has ended.

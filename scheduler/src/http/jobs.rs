@@ -98,9 +98,7 @@ pub async fn events(
     Path((id, index)): Path<(String, u64)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let place: Option<Place> = sse::last_event_id(&headers)
-        .map(str::parse)
-        .transpose()?;
+    let place: Option<Place> = sse::last_event_id(&headers).map(str::parse).transpose()?;
     let batch = server.batch(&id).await?;
     if index >= batch.counts.total {
         return Err(no_job(&batch, index));
@@ -117,7 +115,7 @@ pub async fn events(
 /// Something new of a job.
 pub enum JobNews {
     /// Its state.
-    Job(JobView),
+    Job(Box<JobView>),
     /// Its text begins anew.
     Reset(ResetEvent),
     /// More text, and the place behind it.
@@ -206,7 +204,7 @@ impl JobWatcher {
             && !facts.is_over()
         {
             self.told = Some(view.clone());
-            news.push(JobNews::Job(view));
+            news.push(JobNews::Job(Box::new(view)));
         }
         if let Some(attempt) = text.reset {
             news.push(JobNews::Reset(ResetEvent {

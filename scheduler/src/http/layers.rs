@@ -2,8 +2,8 @@
 
 use super::Server;
 use super::auth;
-use super::stalled;
 use super::error::ApiError;
+use super::stalled;
 use axum::error_handling::HandleErrorLayer;
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};

@@ -158,8 +158,10 @@ mod tests {
         let mut connection = Connection::new(server, SHORT);
         connection.streaming.0.store(true, Ordering::Release);
         let mut buffer = [0; 32];
-        let (written, read) =
-            tokio::join!(connection.write_all(&[1; 32]), client.read_exact(&mut buffer));
+        let (written, read) = tokio::join!(
+            connection.write_all(&[1; 32]),
+            client.read_exact(&mut buffer)
+        );
         written.unwrap();
         read.unwrap();
         let error = connection.write_all(&[1; 32]).await.unwrap_err();

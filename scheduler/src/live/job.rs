@@ -4,6 +4,7 @@
 //! state, and keeps what was said. Watchers read from there. A job that nobody watches any more is kept for a while, so
 //! that a client whose connection broke goes on where it was.
 
+use super::look_pace::{FIRST_LOOK, LONGEST_LOOK, LookPace};
 use super::transcript::{Joined, News, Place, Transcript};
 use super::{TooMany, locked};
 use crate::explain::explain;
@@ -28,14 +29,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(WATCH_TTL.as_secs() / 4);
 const GAP_AGAIN: Duration = Duration::from_millis(200);
 /// A job that nobody watches is kept for so long.
 const KEPT: Duration = Duration::from_secs(60);
-/// The waits between two looks at the store while nothing changes.
-const FIRST_LOOK: Duration = Duration::from_millis(20);
-const LONGEST_LOOK: Duration = Duration::from_millis(500);
-/// While text comes the store is looked at so often.
-const LOOK_WHILE_TALKING: Duration = Duration::from_secs(1);
-/// How long text may stay away before the store is looked at: a few times the usual gap, within these bounds.
-const SHORTEST_SILENCE: Duration = Duration::from_millis(20);
-const LONGEST_SILENCE: Duration = Duration::from_millis(300);
 /// How often the reason to wait is looked for.
 const EXPLAIN_EVERY: Duration = Duration::from_secs(2);
 /// Nodes that are told of a job before it is placed.
@@ -162,8 +155,7 @@ impl LiveJobs {
         let nodes = self.0.batches.store().node_list().await?;
         let may = nodes.iter().filter(|node| {
             let pinned = batch.pinned_node.as_ref();
-            node.state() != NodeState::Lost
-                && pinned.is_none_or(|name| *name == node.report.name)
+            node.state() != NodeState::Lost && pinned.is_none_or(|name| *name == node.report.name)
         });
         for node in may.take(TOLD_EARLY) {
             self.ask(&node.instance, job).await;
@@ -271,7 +263,10 @@ impl Follower {
             self.live.tell(|_| ());
         }
         if self.gap {
-            let free = self.asked.as_ref().map_or(now, |(_, _, at)| *at + GAP_AGAIN);
+            let free = self
+                .asked
+                .as_ref()
+                .map_or(now, |(_, _, at)| *at + GAP_AGAIN);
             self.pace.next = self.pace.next.min(free.max(now));
         }
     }
@@ -377,9 +372,7 @@ impl Follower {
     }
 }
 
-async fn hear(
-    text: &mut Option<broadcast::Receiver<TextEvent>>,
-) -> Result<TextEvent, RecvError> {
+async fn hear(text: &mut Option<broadcast::Receiver<TextEvent>>) -> Result<TextEvent, RecvError> {
     match text {
         Some(text) => text.recv().await,
         None => std::future::pending().await,
@@ -393,47 +386,5 @@ fn at_hand(text: &mut broadcast::Receiver<TextEvent>) -> Option<Result<TextEvent
         Err(TryRecvError::Empty) => None,
         Err(TryRecvError::Closed) => Some(Err(RecvError::Closed)),
         Err(TryRecvError::Lagged(count)) => Some(Err(RecvError::Lagged(count))),
-    }
-}
-
-/// When to look at the store next: soon after text stopped coming, seldom while it comes or nothing changes.
-struct LookPace {
-    next: Instant,
-    last: Instant,
-    wait: Duration,
-    heard: Option<Instant>,
-    /// The usual time between two pieces of text.
-    gap: Duration,
-}
-
-impl LookPace {
-    fn new(now: Instant) -> LookPace {
-        LookPace {
-            next: now,
-            last: now,
-            wait: FIRST_LOOK,
-            heard: None,
-            gap: Duration::ZERO,
-        }
-    }
-
-    fn looked(&mut self, now: Instant) {
-        self.last = now;
-        self.next = now + self.wait;
-        self.wait = (self.wait * 2).min(LONGEST_LOOK);
-    }
-
-    /// The job is not as it was at the last look.
-    fn changed(&mut self) {
-        self.wait = FIRST_LOOK;
-    }
-
-    fn heard(&mut self, now: Instant) {
-        if let Some(before) = self.heard.replace(now) {
-            self.gap = (self.gap * 3 + now.duration_since(before)) / 4;
-        }
-        let silence = (self.gap * 3).clamp(SHORTEST_SILENCE, LONGEST_SILENCE);
-        self.wait = FIRST_LOOK;
-        self.next = (now + silence).min(self.last + LOOK_WHILE_TALKING);
     }
 }

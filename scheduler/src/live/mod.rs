@@ -6,11 +6,14 @@
 
 mod batch;
 mod job;
+mod look_pace;
 mod pace;
+mod ring;
 mod transcript;
 
-pub use batch::{LiveBatch, LiveBatches, Seen, Wanted, Wish};
+pub use batch::{LiveBatch, LiveBatches, Seen, Wish};
 pub use job::{Facts, LiveJob, LiveJobs};
+pub use ring::Wanted;
 pub use transcript::{NoPlace, Piece, Place};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -97,7 +97,10 @@ impl Reader {
             (self.text, self.next) = (String::new(), 0);
         }
         for piece in news.pieces {
-            assert!(piece.first_token >= self.next, "a token came twice: {piece:?}");
+            assert!(
+                piece.first_token >= self.next,
+                "a token came twice: {piece:?}"
+            );
             self.text.push_str(&piece.text);
             self.next = piece.first_token + piece.tokens;
             self.last_id = Some(piece.id);
@@ -163,7 +166,11 @@ fn every_token_comes_once_and_in_order_whatever_is_lost_repeated_or_reordered() 
             }
         }
         early.read(&transcript, false);
-        assert!(whole.starts_with(&early.text), "seed {seed}: {:?}", early.text);
+        assert!(
+            whole.starts_with(&early.text),
+            "seed {seed}: {:?}",
+            early.text
+        );
         transcript.finish(Attempt(3), &answer(&whole, TOKENS.len() as u32));
         early.read(&transcript, true);
         late.read(&transcript, true);
@@ -203,7 +210,10 @@ fn reader_of_a_server_that_has_just_begun_gets_the_rest_or_all_of_it_anew() {
         ..Reader::default()
     };
     reader.read(&transcript, false);
-    assert_eq!((reader.resets, reader.text), (0, speaker.text(TOKENS.len())));
+    assert_eq!(
+        (reader.resets, reader.text),
+        (0, speaker.text(TOKENS.len()))
+    );
 }
 
 #[test]
@@ -252,7 +262,10 @@ fn choices_have_places_of_their_own() {
     transcript.add(&event(1, 1, 1, 1, "r"));
     let news = transcript.read(&mut resumed, false);
     assert_eq!(news.pieces.len(), 1);
-    assert_eq!((news.pieces[0].choice, news.pieces[0].text.as_str()), (1, "r"));
+    assert_eq!(
+        (news.pieces[0].choice, news.pieces[0].text.as_str()),
+        (1, "r")
+    );
     for wrong in ["", "1", "1.0", "1.0.x", "1.0.1.1", "1.0.1,1.0.2"] {
         assert_eq!(wrong.parse::<Place>(), Err(NoPlace), "{wrong}");
     }

@@ -39,7 +39,10 @@ pub async fn run(context: &Context, args: &InferArgs) -> Outcome {
                 }
                 event::ERROR => {
                     let trouble: Value = serde_json::from_str(&raw.data)?;
-                    let said = trouble["message"].as_str().unwrap_or("no answer").to_owned();
+                    let said = trouble["message"]
+                        .as_str()
+                        .unwrap_or("no answer")
+                        .to_owned();
                     return Err(anyhow!(said).into());
                 }
                 _ => {}
@@ -47,7 +50,10 @@ pub async fn run(context: &Context, args: &InferArgs) -> Outcome {
         }
         Err(anyhow!("{} ended before the answer was whole", client.address()).into())
     };
-    context.interrupt.or("interrupted: the request is cancelled", work).await
+    context
+        .interrupt
+        .or("interrupted: the request is cancelled", work)
+        .await
 }
 
 fn body_of(args: &InferArgs) -> Result<Map<String, Value>, Failure> {

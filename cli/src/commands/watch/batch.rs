@@ -24,7 +24,10 @@ pub async fn show(client: &Client, talk: &Talk, id: &str, all: bool) -> Outcome 
     let earlier = batch.request_counts.failed;
     if earlier > 0 && !batch.status.is_terminal() {
         let jobs = counted(earlier, "job");
-        talk.note(&format!("{jobs} failed before: `rbee status {}` shows why", batch.id));
+        talk.note(&format!(
+            "{jobs} failed before: `rbee status {}` shows why",
+            batch.id
+        ));
     }
     // Errors as they come, from here on.
     let after = batch.last_finish_no.to_string();
@@ -52,7 +55,9 @@ pub async fn show(client: &Client, talk: &Talk, id: &str, all: bool) -> Outcome 
             event::TEXT | event::RESET => {
                 for event in view.told.take(event) {
                     match event.name.as_str() {
-                        event::TEXT => view.tails.add(&serde_json::from_value::<TextPiece>(event.body)?),
+                        event::TEXT => view
+                            .tails
+                            .add(&serde_json::from_value::<TextPiece>(event.body)?),
                         _ => view.tails.reset(event.body["index"].as_u64().unwrap_or(0)),
                     }
                 }
@@ -99,7 +104,8 @@ impl View<'_> {
                 self.talk.note(&format!("job {job}: {code}: {message}"));
             }
             _ if self.errors == ERRORS_SHOWN + 1 => {
-                self.talk.note("more jobs fail: `rbee status` counts them by their errors");
+                self.talk
+                    .note("more jobs fail: `rbee status` counts them by their errors");
             }
             _ => {}
         }

@@ -18,7 +18,14 @@ use crate::talk::Talk;
 pub async fn show(client: &Client, talk: &Talk, id: &str, index: u64) -> Outcome {
     let batch = client.batch(id).await?;
     let number = index.to_string();
-    let path = ["v1", "batches", batch.id.as_str(), "jobs", &number, "events"];
+    let path = [
+        "v1",
+        "batches",
+        batch.id.as_str(),
+        "jobs",
+        &number,
+        "events",
+    ];
     let mut events = Followed::new(client, talk, &path, &[]);
     let (mut told, mut said) = (Told::default(), String::new());
     let mut at_line_start = true;
@@ -230,7 +237,10 @@ mod tests {
         assert_eq!(joined(told.take(reset())), "");
         assert_eq!(joined(told.take(text(0, "abc"))), "");
         let rest = told.take(text(3, "def"));
-        assert_eq!((rest[0].body["first_token"].as_u64(), joined(rest)), (Some(4), "ef".into()));
+        assert_eq!(
+            (rest[0].body["first_token"].as_u64(), joined(rest)),
+            (Some(4), "ef".into())
+        );
         assert_eq!(joined(told.take(text(6, "g"))), "g");
         // A stream of many jobs that begins anew says no reset.
         assert_eq!(joined(told.take(text(0, "abcdefgh"))), "h");

@@ -89,6 +89,8 @@ fn code_of(batch: &BatchView) -> ExitCode {
 
 /// What the server says where there is nothing more to watch.
 fn trouble(body: &serde_json::Value) -> Failure {
-    let said = body["message"].as_str().unwrap_or("the server said no more");
+    let said = body["message"]
+        .as_str()
+        .unwrap_or("the server said no more");
     Failure::Program(anyhow::anyhow!("{said}"))
 }

@@ -6,9 +6,7 @@
 
 use super::{RequestCounts, TokenCounts};
 use rbee_queue::store::Finished;
-use rbee_queue::{
-    BatchId, BatchStatus, JobError, JobState, JobStats, NodeState, Outcome, Usage,
-};
+use rbee_queue::{BatchId, BatchStatus, JobError, JobState, JobStats, NodeState, Outcome, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
