@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     cancel, completions, export, infer, list, models, nodes, run, serve, status, submit, verify,
-    worker,
+    watch, worker,
 };
 use crate::exit_code::EXIT_CODES_HELP;
 
@@ -71,6 +71,7 @@ pub enum Command {
     Serve(Box<serve::ServeArgs>),
     Submit(Box<submit::SubmitArgs>),
     Worker(Box<worker::WorkerArgs>),
+    Watch(watch::WatchArgs),
     List(list::ListArgs),
     Status(status::StatusArgs),
     Export(export::ExportArgs),

@@ -215,6 +215,35 @@ impl RunProgress {
     }
 }
 
+/// Progress of a batch that is watched. Unlike a run's it is there at once: somebody asked to see it.
+pub struct BatchProgress(Display);
+
+impl BatchProgress {
+    /// Shows nothing yet.
+    pub fn new(talk: &Talk) -> BatchProgress {
+        let mut display = Display::new(talk);
+        display.started = (display.started.checked_sub(SHOWN_AFTER)).unwrap_or(display.started);
+        BatchProgress(display)
+    }
+
+    /// Shows where the batch stands now, with a few words about it.
+    pub fn show(&mut self, done: u64, total: u64, words: &str) {
+        if let Some(bar) = self.0.bar(total, "[{bar:28}] {pos}/{len} jobs, {wide_msg}") {
+            bar.set_length(total);
+            bar.set_message(words.to_owned());
+            bar.set_position(done);
+        }
+        if self.0.line_due() {
+            self.0.talk.line(&format!("{done}/{total} jobs, {words}"));
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
 /// `0.4 s`, `42 s`, then like [`clock`].
 pub fn taken(time: Duration) -> String {
     match time.as_secs() {

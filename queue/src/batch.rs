@@ -11,6 +11,10 @@ use sha2::{Digest, Sha256};
 /// The `template_date` of batches that set none: templates that ask for the date get this one.
 pub const DEFAULT_TEMPLATE_DATE: &str = "2024-07-26";
 
+/// Whose the hidden batches of single requests are: they show in no listing that does not ask for them, and are purged
+/// soon after they end.
+pub const INTERACTIVE_OWNER: &str = "interactive";
+
 /// Everything that decides a batch's bytes beside its input and its models.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BatchSpec {

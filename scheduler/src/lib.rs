@@ -8,6 +8,7 @@ pub mod coordinator;
 pub mod dispatch;
 mod explain;
 pub mod http;
+mod live;
 pub mod placement;
 mod placer;
 pub mod simulate;

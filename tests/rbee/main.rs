@@ -16,3 +16,4 @@ mod real_models;
 mod real_run;
 mod resume;
 mod untrusted;
+mod watch;

@@ -70,8 +70,13 @@ impl Cluster {
 
     /// Starts `rbee serve` with these flags behind it, waits until it listens, and has commands speak to it.
     pub fn serve(&mut self, arguments: &[&str]) -> Coordinator {
+        self.serve_at("127.0.0.1:0", arguments)
+    }
+
+    /// The same at an address, which a coordinator that was killed may have had.
+    pub fn serve_at(&mut self, address: &str, arguments: &[&str]) -> Coordinator {
         let process = self
-            .member(&["serve", "--listen", "127.0.0.1:0"], arguments)
+            .member(&["serve", "--listen", address], arguments)
             .start();
         let url = listening(&process);
         self.url.clone_from(&url);

@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod cluster;
 pub mod driver;
 pub mod engine;
+pub mod events;
 pub mod fake_hub;
 pub mod gguf_file;
 pub mod loaded;

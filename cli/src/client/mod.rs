@@ -2,9 +2,11 @@
 //!
 //! Owns how requests are sent and how their failures are told. What they mean belongs to the commands.
 
+mod events;
 mod export;
 mod upload;
 
+pub use events::{EventReader, Followed, ServerEvent};
 pub use export::{ExportQuery, Remote};
 pub use upload::{Prompts, submit, upload_blob};
 

@@ -1,4 +1,6 @@
-//! `rbee infer`: one prompt, one answer, on the terminal as it comes.
+//! `rbee infer`: one prompt, one answer, on the terminal as it comes. With a server it is the server's nodes that answer.
+
+mod remote;
 
 use std::io::{Read, Write};
 
@@ -27,6 +29,7 @@ const JOB: u64 = 0;
 Examples:
   rbee infer --prompt 'Why is the sky blue?'
   rbee infer --model ./model.gguf --prompt 'Tell me a story.' --temperature 0.8 --seed 3
+  rbee infer --node office --prompt 'Hello'          that node of the server answers
   git diff | rbee infer --system 'Explain this change.' --prompt -")]
 pub struct InferArgs {
     /// The prompt; `-` reads it from stdin
@@ -36,6 +39,10 @@ pub struct InferArgs {
     /// An alias, hf:org/repo[@rev][::file] or a path
     #[arg(short, long, value_name = "REF", default_value = DEFAULT_ALIAS)]
     pub model: String,
+
+    /// Have this node of the server answer; without RBEE_SERVER the server on this machine
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
 
     /// A system message
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
@@ -139,6 +146,9 @@ fn prompt_text(given: &str) -> Result<String, Failure> {
 
 /// Streams the answer to stdout.
 pub async fn run(context: &Context, mut args: InferArgs) -> Outcome {
+    if args.node.is_some() || context.server().is_some() {
+        return remote::run(context, &args).await;
+    }
     let question = Question::new(&args)?;
     let job = question.job(!args.json)?;
     args.engine.machine.slots.get_or_insert(1);

@@ -12,6 +12,7 @@ pub mod serve;
 pub mod status;
 pub mod submit;
 pub mod verify;
+pub mod watch;
 pub mod worker;
 
 use std::path::PathBuf;
@@ -97,6 +98,7 @@ pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
             serve::run(&context(Some(&child))?, *args, Some(child)).await
         }
         (Command::Submit(args), _) => submit::run(&context(None)?, *args).await,
+        (Command::Watch(args), _) => watch::run(&context(None)?, args).await,
         (Command::Cancel(args), _) => cancel::run(&context(None)?, args).await,
         (Command::Nodes(args), _) => nodes::run(&context(None)?, args).await,
         (Command::List(args), _) => list::run(&context(None)?, args).await,

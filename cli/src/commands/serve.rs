@@ -13,6 +13,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use rbee_scheduler::http::{self, ApiParts, Auth};
 use rbee_scheduler::{Coordinator, CoordinatorOptions};
+use rbee_worker::model_files::DEFAULT_ALIAS;
 use rbee_worker::node::LeaseOptions;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::home::{self, Home, HomeArgs, Shape};
 use crate::logging;
+use crate::moment;
 use crate::node_host::{NodeSetup, run_node};
 use crate::seconds;
 use crate::server_models::ServerModels;
@@ -128,6 +130,8 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
         auth,
         spool: data.spool()?,
         coordinator: handle,
+        usual_model: DEFAULT_ALIAS.to_owned(),
+        today: moment::today,
     };
     let (requests, working, leading) = (
         CancellationToken::new(),

@@ -10,7 +10,7 @@ use rbee_worker::model_files::ModelRef;
 use crate::batch_args::BatchArgs;
 use crate::batch_spec::batch_spec;
 use crate::client::{self, Client, Prompts};
-use crate::commands::Context;
+use crate::commands::{Context, watch};
 use crate::engine_args::KvChoice;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
@@ -134,11 +134,14 @@ pub async fn run(context: &Context, args: SubmitArgs) -> Outcome {
         }
         false => table::print([batch.id.as_str()])?,
     }
+    if args.watch {
+        return watch::after_submit(context, &client, batch).await;
+    }
     Ok(ExitCode::Success)
 }
 
 /// Models that only this machine has: a path. The server gets the files that it lacks.
-async fn own_models(
+pub async fn own_models(
     context: &Context,
     client: &Client,
     model: &str,

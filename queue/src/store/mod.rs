@@ -62,7 +62,8 @@ pub trait Store: Send + Sync {
     /// Takes a batch's idempotency key away, so that an equal one can be made.
     async fn batch_free_key(&self, batch: BatchNo) -> Result<(), StoreError>;
 
-    /// Batches from newest to oldest, those made before `after`; `owner` `None` means all.
+    /// Batches from newest to oldest, those made before `after`; `owner` `None` means all but those of
+    /// [`INTERACTIVE_OWNER`](crate::batch::INTERACTIVE_OWNER).
     async fn batch_list(
         &self,
         owner: Option<&str>,

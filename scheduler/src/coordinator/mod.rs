@@ -7,6 +7,7 @@
 mod cancel;
 mod claims;
 mod feed;
+mod interactive;
 mod ledger;
 mod reconcile;
 mod rescue;

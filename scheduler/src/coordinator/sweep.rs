@@ -1,6 +1,7 @@
 //! The slow loop: lost nodes, differences between store and inboxes, orphans.
 
 use super::Shared;
+use super::interactive::Answered;
 use super::reconcile::Suspicions;
 use super::rescue::{release_strays, rescue};
 use super::trouble::Trouble;
@@ -14,11 +15,14 @@ const IDLE_SWEEPS: u64 = 15;
 const STRAY_SWEEPS: u64 = 5;
 /// Every so many sweeps hidden batches of dead processes are looked for.
 const ORPHAN_SWEEPS: u64 = 30;
+/// Every so many sweeps answered requests are looked at.
+const ANSWERED_SWEEPS: u64 = 30;
 
 /// The loop that puts right what was cut off.
 pub(super) struct Sweep {
     shared: Arc<Shared>,
     suspicions: Suspicions,
+    answered: Answered,
     sweeps: u64,
 }
 
@@ -27,6 +31,7 @@ impl Sweep {
         Sweep {
             shared,
             suspicions: Suspicions::default(),
+            answered: Answered::default(),
             sweeps: 0,
         }
     }
@@ -59,6 +64,9 @@ impl Sweep {
         }
         if self.sweeps.is_multiple_of(ORPHAN_SWEEPS) {
             shared.batches.sweep().await?;
+        }
+        if self.sweeps.is_multiple_of(ANSWERED_SWEEPS) {
+            self.answered.purge(&shared).await?;
         }
         let open = store.batch_open().await?;
         if open.is_empty() && !self.sweeps.is_multiple_of(IDLE_SWEEPS) {

@@ -3,6 +3,7 @@
 use super::Server;
 use super::auth;
 use super::error::ApiError;
+use super::stalled;
 use axum::error_handling::HandleErrorLayer;
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -41,6 +42,7 @@ pub fn around(router: Router<Server>, server: Server) -> Router<Server> {
         .layer(shed)
         .layer(middleware::from_fn_with_state(server, auth::check))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(stalled::note))
         .layer(PropagateRequestIdLayer::new(CORRELATION))
         .layer(SetRequestIdLayer::new(CORRELATION, MakeRequestUuid))
 }

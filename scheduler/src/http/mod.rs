@@ -8,6 +8,9 @@
 //! | `POST /v1/batches` | `submit` |
 //! | `GET /v1/batches`, `GET`, `DELETE /v1/batches/{id}`, `…/cancel`, `…/pause`, `…/resume`, `…/retry` | `batches` |
 //! | `GET /v1/batches/{id}/results` | `results` |
+//! | `GET /v1/batches/{id}/events` | `events`, `running_text` |
+//! | `GET /v1/batches/{id}/jobs/{index}`, `…/events` | `jobs` |
+//! | `POST /v1/infer` | `infer` |
 //! | `GET /v1/nodes`, `…/drain`, `…/undrain`, `…/logs` | `nodes` |
 //! | `GET`, `HEAD`, `PUT /v1/models/blobs/{sha}` | `blobs` |
 //! | `/health`, `/ready` | `health` |
@@ -17,12 +20,18 @@ mod batches;
 mod blobs;
 mod error;
 pub mod error_kinds;
+mod events;
 pub mod find;
 mod health;
+mod infer;
+mod jobs;
 mod layers;
 mod nodes;
 mod results;
+mod running_text;
 mod spool;
+mod sse;
+mod stalled;
 mod submit;
 pub mod types;
 
@@ -30,6 +39,7 @@ pub use auth::{Auth, AuthError};
 pub use error::ApiError;
 
 use crate::coordinator::CoordinatorHandle;
+use crate::live::{LiveBatches, LiveJobs};
 use async_trait::async_trait;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -109,6 +119,10 @@ pub struct ApiParts {
     pub spool: PathBuf,
     /// The coordinator of this process, which may or may not lead.
     pub coordinator: CoordinatorHandle,
+    /// The model of a request that names none.
+    pub usual_model: String,
+    /// Today's date, `YYYY-MM-DD`, for the templates of single requests.
+    pub today: fn() -> String,
 }
 
 /// The API's state; cheap to clone.
@@ -123,7 +137,11 @@ pub struct Inner {
     spool: PathBuf,
     coordinator: CoordinatorHandle,
     uploads: Arc<Semaphore>,
+    usual_model: String,
+    today: fn() -> String,
     streams: Arc<Semaphore>,
+    live_batches: LiveBatches,
+    live_jobs: LiveJobs,
     stop: CancellationToken,
 }
 
@@ -138,11 +156,15 @@ impl std::ops::Deref for Server {
 impl Server {
     fn new(parts: ApiParts, stop: CancellationToken) -> Server {
         Server(Arc::new(Inner {
+            live_batches: LiveBatches::new(parts.batches.clone()),
+            live_jobs: LiveJobs::new(parts.batches.clone()),
             batches: parts.batches,
             models: parts.models,
             auth: parts.auth,
             spool: parts.spool,
             coordinator: parts.coordinator,
+            usual_model: parts.usual_model,
+            today: parts.today,
             uploads: Arc::new(Semaphore::new(MAX_UPLOADS)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             stop,
@@ -163,7 +185,8 @@ pub async fn serve(
         }
     });
     let stopped = stop.clone();
-    let serving = axum::serve(listener, router)
+    let service = router.into_make_service_with_connect_info::<stalled::Streaming>();
+    let serving = axum::serve(stalled::Impatient(listener), service)
         .with_graceful_shutdown(async move { stopped.cancelled().await });
     tokio::select! {
         ended = serving => ended,
@@ -184,6 +207,7 @@ fn router(server: Server) -> Router {
             "/v1/batches/{id}",
             get(batches::show).delete(batches::purge),
         )
+        .route("/v1/batches/{id}/jobs/{index}", get(jobs::show))
         .route("/v1/batches/{id}/cancel", post(batches::cancel))
         .route("/v1/batches/{id}/pause", post(batches::pause))
         .route("/v1/batches/{id}/resume", post(batches::resume))
@@ -196,7 +220,10 @@ fn router(server: Server) -> Router {
         .route("/ready", get(health::ready));
     let long = Router::new()
         .route("/v1/batches", post(submit::submit))
+        .route("/v1/infer", post(infer::infer))
         .route("/v1/batches/{id}/results", get(results::results))
+        .route("/v1/batches/{id}/events", get(events::events))
+        .route("/v1/batches/{id}/jobs/{index}/events", get(jobs::events))
         .route(
             "/v1/models/blobs/{sha}",
             get(blobs::get).head(blobs::head).put(blobs::put),

@@ -230,7 +230,8 @@ fn known(models: &[KnownModel], name: &str) -> Option<ModelSha> {
     found.map(|model| model.sha256)
 }
 
-fn unresolved(error: ResolveError) -> ApiError {
+/// The answer to a name that leads nowhere.
+pub(super) fn unresolved(error: ResolveError) -> ApiError {
     match error.transient {
         true => ApiError::unavailable(error.message),
         false => ApiError::bad("model_not_found", error.message).about("model"),

@@ -89,6 +89,8 @@ pub(super) async fn site() -> Site {
         auth: Auth::new(address, Some(TOKEN)).unwrap(),
         spool,
         coordinator,
+        usual_model: "m".to_owned(),
+        today: || "2026-01-02".to_owned(),
     };
     let stop = CancellationToken::new();
     tokio::spawn(serve(listener, parts, stop.clone()));

@@ -2,12 +2,17 @@
 //!
 //! Owns the JSON forms. Where OpenAI's API has a word for something, it is used.
 
-use rbee_queue::store::Finished;
 use rbee_queue::{
-    Batch, BatchId, BatchModel, BatchSpec, BatchStatus, Counts, JobError, JobState, ModelSha,
-    NodeState, Outcome, Priority, StoredNode, Usage,
+    Batch, BatchId, BatchModel, BatchSpec, BatchStatus, Counts, ModelSha, NodeState, Priority,
+    StoredNode,
 };
 use serde::{Deserialize, Serialize};
+
+mod events;
+
+pub use events::{
+    JobView, ProgressEvent, ResetEvent, ResultEvent, TextPiece, Trouble, WatchedNode, event,
+};
 
 /// The multipart part with the [`SubmitSpec`]; it comes before the input.
 pub const PART_SPEC: &str = "spec";
@@ -276,47 +281,6 @@ fn is_zero(number: &u64) -> bool {
 
 fn is_false(word: &bool) -> bool {
     !*word
-}
-
-/// A result as those see it who watch a batch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ResultEvent {
-    /// Its number in the order of finishing.
-    pub finish_no: u64,
-    /// The job.
-    pub index: u64,
-    /// Its state.
-    pub state: JobState,
-    /// Its error.
-    pub error: Option<JobError>,
-    /// The text of its first choice.
-    pub text: Option<String>,
-    /// Its tokens.
-    pub usage: Option<Usage>,
-    /// The node that computed it.
-    pub node: Option<String>,
-}
-
-impl From<&Finished> for ResultEvent {
-    fn from(finished: &Finished) -> ResultEvent {
-        let (error, completed) = match &finished.result.record.outcome {
-            Outcome::Failed(error) => (Some(error.clone()), None),
-            Outcome::Completed(completed) => (None, Some(completed)),
-        };
-        let first = completed.and_then(|completed| completed.choices.first());
-        let stats = finished.result.stats.as_ref();
-        ResultEvent {
-            finish_no: finished.finish_no,
-            index: finished.index.0,
-            state: finished.state,
-            error,
-            text: first.map(|choice| choice.text.clone()),
-            usage: completed.map(|completed| completed.usage),
-            node: stats
-                .map(|stats| stats.node.clone())
-                .filter(|node| !node.is_empty()),
-        }
-    }
 }
 
 /// An error as every route tells it.

@@ -1,6 +1,7 @@
 //! Making batches: hidden until whole, refused as a whole, one a key.
 
 use super::*;
+use crate::batch::INTERACTIVE_OWNER;
 use crate::state::{BatchStatus, JobState};
 
 pub async fn filled_batch_is_seen_only_once_sealed(store: &dyn Store) {
@@ -164,6 +165,19 @@ pub async fn keys_of_two_owners_do_not_meet(store: &dyn Store) {
         1
     );
     assert_eq!(store.batch_list(None, None, 10).await.unwrap().len(), 2);
+    let single = NewBatch {
+        owner: INTERACTIVE_OWNER.into(),
+        ..new_batch(None)
+    };
+    let single = sealed(store, single, vec![job(0)]).await;
+    assert!(matches!(single, Sealed::Shown(_)));
+    assert_eq!(
+        store.batch_list(None, None, 10).await.unwrap().len(),
+        2,
+        "single requests are listed for those who ask only"
+    );
+    let asked = store.batch_list(Some(INTERACTIVE_OWNER), None, 10).await;
+    assert_eq!(asked.unwrap().len(), 1);
 }
 
 pub async fn hidden_batches_are_listed_for_the_sweeper(store: &dyn Store) {

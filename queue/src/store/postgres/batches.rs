@@ -5,7 +5,7 @@ use super::super::jobs::{HiddenBatch, Untold};
 use super::finish::{close_if_done, end_jobs};
 use super::rows::{self, BATCH_COLUMNS, Fields, JOB_NOW};
 use super::{Failure, PLAIN, PostgresStore, StoreError, WHOLE, limit, micros};
-use crate::batch::{Batch, BatchModel};
+use crate::batch::{Batch, BatchModel, INTERACTIVE_OWNER};
 use crate::ids::{BatchId, BatchNo};
 use crate::state::{BatchStatus, JobState};
 use sqlx::AssertSqlSafe;
@@ -50,7 +50,7 @@ pub async fn list(
 ) -> Result<Vec<Batch>, Failure> {
     let sql = format!(
         "SELECT {BATCH_COLUMNS} FROM batches WHERE visible = 1 \
-         AND ($1 IS NULL OR owner = $1) \
+         AND (owner = $1 OR $1 IS NULL AND owner <> '{INTERACTIVE_OWNER}') \
          AND ($2 IS NULL OR batch_no < (SELECT batch_no FROM batches WHERE id = $2)) \
          ORDER BY batch_no DESC LIMIT $3"
     );

@@ -4,7 +4,7 @@ use super::super::decide::{self, Ended};
 use super::super::jobs::HiddenBatch;
 use super::rows::{self, BATCH_COLUMNS, Fields};
 use super::{SqliteStore, StoreError, Tx, now_us};
-use crate::batch::{Batch, BatchModel};
+use crate::batch::{Batch, BatchModel, INTERACTIVE_OWNER};
 use crate::ids::{BatchId, BatchNo};
 use crate::state::{BatchStatus, JobState};
 use sqlx::AssertSqlSafe;
@@ -47,7 +47,7 @@ impl SqliteStore {
     ) -> Result<Vec<Batch>, StoreError> {
         let sql = format!(
             "SELECT {BATCH_COLUMNS} FROM batches WHERE visible = 1 \
-             AND ($1 IS NULL OR owner = $1) \
+             AND (owner = $1 OR $1 IS NULL AND owner <> '{INTERACTIVE_OWNER}') \
              AND ($2 IS NULL OR batch_no < (SELECT batch_no FROM batches WHERE id = $2)) \
              ORDER BY batch_no DESC LIMIT $3"
         );
