@@ -4,13 +4,17 @@
 //! attempt (a node that runs it already passes it over); what the inbox has and the store does not
 //! is removed. Both are read one after the other while jobs move, so only what is seen twice in a
 //! row counts.
+//!
+//! A node that keeps its lease and takes nothing of what waits for it is cut off from the queue. Its
+//! inbox is taken away and its jobs go to others; it gets new ones once it has joined again.
 
 use super::Shared;
 use rbee_queue::batches::work_of;
-use rbee_queue::queue::{Held, QueueError};
-use rbee_queue::store::{MAX_JOBS_A_CALL, PlacedQuery, QueuedJob, StoredJob};
+use rbee_queue::queue::{Depth, Held, QueueError};
+use rbee_queue::store::{MAX_JOBS_A_CALL, PlacedQuery, QueuedJob, ReleaseCause, StoredJob};
 use rbee_queue::{Batch, JobRef, JobState, NodeInstance, StoreError};
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Jobs that are pushed again in one go.
@@ -28,6 +32,8 @@ struct Suspicion {
     missing: HashSet<Held>,
     /// With the number of times that each was seen.
     stale: HashMap<Held, u32>,
+    /// Since when jobs wait in the inbox and none is taken.
+    untaken_since: Option<Instant>,
 }
 
 /// Differences that are sure.
@@ -63,6 +69,15 @@ impl Suspicion {
         (self.missing, self.stale) = (missing, stale);
         findings
     }
+
+    /// How long the node has let everything in its inbox lie.
+    fn untaken(&mut self, depth: Depth, now: Instant) -> Duration {
+        if depth.waiting == 0 || depth.running > 0 {
+            self.untaken_since = None;
+            return Duration::ZERO;
+        }
+        now - *self.untaken_since.get_or_insert(now)
+    }
 }
 
 impl Suspicions {
@@ -97,6 +112,13 @@ impl Suspicions {
         push_again(shared, node, &findings.missing, batches).await?;
         if whole {
             remove(shared, node, &findings).await;
+        }
+        let Ok(depth) = shared.batches.queue().depth(node).await else {
+            return Ok(());
+        };
+        if suspicion.untaken(depth, Instant::now()) >= shared.options.lease {
+            self.nodes.remove(node);
+            take_back(shared, node).await?;
         }
         Ok(())
     }
@@ -145,6 +167,20 @@ async fn push_again(
             Err(error) => tracing::debug!(%error, %node, "lost jobs were not pushed again"),
         }
     }
+    Ok(())
+}
+
+/// Gives the jobs of a node to others that does not take them.
+async fn take_back(shared: &Shared, node: &NodeInstance) -> Result<(), StoreError> {
+    // The inbox first: what is not in it cannot be taken while it is released.
+    if let Err(error) = shared.batches.queue().leave(node).await {
+        tracing::debug!(%error, %node, "the inbox of a node that takes nothing stays for now");
+        return Ok(());
+    }
+    let cause = ReleaseCause::Returned;
+    let released = shared.batches.release_all_of(node, cause).await?;
+    tracing::warn!(%node, released, "a node takes nothing from its inbox, its jobs are queued again");
+    shared.woken.notify_one();
     Ok(())
 }
 
@@ -202,6 +238,28 @@ mod tests {
         // In between it was there: the count begins anew.
         suspicion.compare(&inbox, &inbox);
         assert_eq!(suspicion.compare(&store, &inbox), Findings::default());
+    }
+
+    #[test]
+    fn work_that_lies_untouched_is_timed_until_some_is_taken() {
+        let mut suspicion = Suspicion::default();
+        let (waits, taken) = (
+            Depth {
+                waiting: 3,
+                running: 0,
+            },
+            Depth {
+                waiting: 2,
+                running: 1,
+            },
+        );
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        assert_eq!(suspicion.untaken(waits, at(0)), Duration::ZERO);
+        assert_eq!(suspicion.untaken(waits, at(9)), Duration::from_secs(9));
+        assert_eq!(suspicion.untaken(taken, at(10)), Duration::ZERO);
+        assert_eq!(suspicion.untaken(waits, at(11)), Duration::ZERO);
+        assert_eq!(suspicion.untaken(Depth::default(), at(30)), Duration::ZERO);
     }
 
     #[test]
