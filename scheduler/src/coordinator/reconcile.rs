@@ -5,14 +5,15 @@
 //! is removed. Both are read one after the other while jobs move, so only what is seen twice in a
 //! row counts.
 //!
-//! A node that keeps its lease and takes nothing of what waits for it is cut off from the queue. Its
-//! inbox is taken away and its jobs go to others; it gets new ones once it has joined again.
+//! A node that keeps its lease and says that it has nothing to do, while jobs are placed on it, is cut
+//! off from the queue. Its inbox is taken away and its jobs go to others; it gets new ones once it has
+//! joined again.
 
 use super::Shared;
 use rbee_queue::batches::work_of;
-use rbee_queue::queue::{Depth, Held, QueueError};
+use rbee_queue::queue::{Held, QueueError};
 use rbee_queue::store::{MAX_JOBS_A_CALL, PlacedQuery, QueuedJob, ReleaseCause, StoredJob};
-use rbee_queue::{Batch, JobRef, JobState, NodeInstance, StoreError};
+use rbee_queue::{Batch, JobRef, JobState, NodeInstance, StoreError, StoredNode};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -32,8 +33,8 @@ struct Suspicion {
     missing: HashSet<Held>,
     /// With the number of times that each was seen.
     stale: HashMap<Held, u32>,
-    /// Since when jobs wait in the inbox and none is taken.
-    untaken_since: Option<Instant>,
+    /// Jobs that it has while it says that it has none, with since when.
+    unheard: HashMap<Held, Instant>,
 }
 
 /// Differences that are sure.
@@ -70,13 +71,18 @@ impl Suspicion {
         findings
     }
 
-    /// How long the node has let everything in its inbox lie.
-    fn untaken(&mut self, depth: Depth, now: Instant) -> Duration {
-        if depth.waiting == 0 || depth.running > 0 {
-            self.untaken_since = None;
+    /// How long the node has had a job of which it has not heard: at none of the looks had it anything to do.
+    fn unheard(&mut self, store: &HashSet<Held>, idle: bool, now: Instant) -> Duration {
+        if !idle {
+            self.unheard.clear();
             return Duration::ZERO;
         }
-        now - *self.untaken_since.get_or_insert(now)
+        self.unheard.retain(|held, _| store.contains(held));
+        for held in store {
+            self.unheard.entry(*held).or_insert(now);
+        }
+        let first = self.unheard.values().min();
+        first.map_or(Duration::ZERO, |first| now - *first)
     }
 }
 
@@ -85,9 +91,10 @@ impl Suspicions {
     pub async fn reconcile(
         &mut self,
         shared: &Shared,
-        node: &NodeInstance,
+        stored: &StoredNode,
         batches: &[Batch],
     ) -> Result<(), StoreError> {
+        let node = &stored.instance;
         let placed = shared
             .batches
             .store()
@@ -113,10 +120,9 @@ impl Suspicions {
         if whole {
             remove(shared, node, &findings).await;
         }
-        let Ok(depth) = shared.batches.queue().depth(node).await else {
-            return Ok(());
-        };
-        if suspicion.untaken(depth, Instant::now()) >= shared.options.lease {
+        // A node whose results wait for the store has done its jobs.
+        let idle = stored.report.running == 0 && stored.report.blocked.is_none();
+        if suspicion.unheard(&store, idle, Instant::now()) >= shared.options.lease {
             self.nodes.remove(node);
             take_back(shared, node).await?;
         }
@@ -124,8 +130,9 @@ impl Suspicions {
     }
 
     /// Forgets nodes that are gone.
-    pub fn retain(&mut self, nodes: &[NodeInstance]) {
-        self.nodes.retain(|node, _| nodes.contains(node));
+    pub fn retain(&mut self, nodes: &[StoredNode]) {
+        let there = |node: &NodeInstance| nodes.iter().any(|stored| stored.instance == *node);
+        self.nodes.retain(|node, _| there(node));
     }
 }
 
@@ -179,7 +186,7 @@ async fn take_back(shared: &Shared, node: &NodeInstance) -> Result<(), StoreErro
     }
     let cause = ReleaseCause::Returned;
     let released = shared.batches.release_all_of(node, cause).await?;
-    tracing::warn!(%node, released, "a node takes nothing from its inbox, its jobs are queued again");
+    tracing::warn!(%node, released, "a node does not hear of its jobs, they are queued again");
     shared.woken.notify_one();
     Ok(())
 }
@@ -241,25 +248,20 @@ mod tests {
     }
 
     #[test]
-    fn work_that_lies_untouched_is_timed_until_some_is_taken() {
+    fn jobs_are_unheard_of_only_while_the_node_is_idle_at_every_look() {
         let mut suspicion = Suspicion::default();
-        let (waits, taken) = (
-            Depth {
-                waiting: 3,
-                running: 0,
-            },
-            Depth {
-                waiting: 2,
-                running: 1,
-            },
-        );
         let begun = Instant::now();
         let at = |seconds| begun + Duration::from_secs(seconds);
-        assert_eq!(suspicion.untaken(waits, at(0)), Duration::ZERO);
-        assert_eq!(suspicion.untaken(waits, at(9)), Duration::from_secs(9));
-        assert_eq!(suspicion.untaken(taken, at(10)), Duration::ZERO);
-        assert_eq!(suspicion.untaken(waits, at(11)), Duration::ZERO);
-        assert_eq!(suspicion.untaken(Depth::default(), at(30)), Duration::ZERO);
+        let seconds = Duration::from_secs;
+        let (old, new) = (HashSet::from([held(0, 1)]), HashSet::from([held(1, 1)]));
+        assert_eq!(suspicion.unheard(&old, true, at(0)), seconds(0));
+        assert_eq!(suspicion.unheard(&old, true, at(9)), seconds(9));
+        // Others came in their place: work flows.
+        assert_eq!(suspicion.unheard(&new, true, at(10)), seconds(0));
+        assert_eq!(suspicion.unheard(&new, false, at(15)), seconds(0));
+        assert_eq!(suspicion.unheard(&new, true, at(16)), seconds(0));
+        assert_eq!(suspicion.unheard(&new, true, at(20)), seconds(4));
+        assert_eq!(suspicion.unheard(&HashSet::new(), true, at(30)), seconds(0));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rbee_tests::workload::{Workload, size};
 /// A connection that says nothing is noticed within this.
 const NOTICED_WITHIN: Duration = Duration::from_secs(10);
 
-/// A fleet with one node on ways that can be cut, and one that is never cut off.
+/// A fleet with one node on ways that can be cut.
 struct Cut {
     fleet: Fleet,
     redis: Way,
@@ -25,7 +25,6 @@ impl Cut {
         let postgres = Way::to(cluster.postgres.port());
         let mut fleet = Fleet::of(cluster, pace);
         fleet.serve();
-        fleet.node("other");
         let port = fleet.cluster.postgres.port().to_string();
         let around = fleet
             .cluster
@@ -58,11 +57,13 @@ impl Cut {
         begun.elapsed()
     }
 
-    fn until_busy(&self, id: &str) -> String {
+    /// Waits until the node has jobs, and then starts another one which is never cut off. The first one's instance.
+    fn until_busy(&mut self, id: &str) -> String {
         let instance = self.fleet.instance("cut");
         wait::until("jobs on the node", PATIENCE, || {
             (!self.fleet.placed(id, Some(&instance)).is_empty()).then_some(())
         });
+        self.fleet.node("other");
         instance
     }
 }
@@ -70,7 +71,7 @@ impl Cut {
 #[test]
 fn faults_node_cut_off_from_redis_finishes_what_it_has_and_holds_nothing_up() {
     let work = Workload::stub(size(2000, 200));
-    let cut = Cut::new(Pace::usual().token_ms(10));
+    let mut cut = Cut::new(Pace::usual().token_ms(10));
     let id = cut.fleet.cluster.submit(&work.prompts, &[]);
     let instance = cut.until_busy(&id);
     cut.redis.set(Passing::Silent);
@@ -87,8 +88,8 @@ fn faults_node_cut_off_from_redis_finishes_what_it_has_and_holds_nothing_up() {
     );
     cut.redis.set(Passing::Open);
     // Back on its way, it works again.
-    let again = cut.fleet.cluster.submit(&work.prompts, &["--new"]);
-    cut.until_busy(&again);
+    let again = ["--new", "--node", "cut"];
+    let again = cut.fleet.cluster.submit(&work.prompts, &again);
     cut.fleet.cluster.until_done(&again);
     cut.fleet.check(&again, &work);
     cut.fleet.finish(&id, &work);
@@ -99,7 +100,7 @@ fn faults_node_cut_off_from_postgres_stops_before_its_lease_ends() {
     let work = Workload::stub(size(2000, 200));
     let pace = Pace::usual().token_ms(10);
     let lease = pace.lease;
-    let cut = Cut::new(pace);
+    let mut cut = Cut::new(pace);
     let id = cut.fleet.cluster.submit(&work.prompts, &[]);
     let instance = cut.until_busy(&id);
     let held = cut.fleet.placed(&id, Some(&instance));
@@ -122,7 +123,7 @@ fn faults_node_cut_off_from_postgres_stops_before_its_lease_ends() {
 #[test]
 fn faults_node_cut_off_from_all_loses_its_jobs_and_comes_back() {
     let work = Workload::stub(size(2000, 200));
-    let cut = Cut::new(Pace::usual().token_ms(10));
+    let mut cut = Cut::new(Pace::usual().token_ms(10));
     let id = cut.fleet.cluster.submit(&work.prompts, &[]);
     let instance = cut.until_busy(&id);
     let held = cut.fleet.placed(&id, Some(&instance));

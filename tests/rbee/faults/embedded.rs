@@ -260,7 +260,7 @@ fn faults_full_disk_under_sqlite_pauses_the_batch_until_there_is_room() {
     let work = Workload::stub(size(2000, 200));
     let mut alone = Alone::new(5_000);
     let data = alone.home.path(".local/share/rbee");
-    let Some(_disk) = SmallDisk::mount(&data, "4m") else {
+    let Some(_disk) = SmallDisk::mount(&data, "24m") else {
         // The same with a limit on the length of files is tried with `rbee run`.
         println!("mounting is refused here: a full disk under a server was not tried");
         return;

@@ -1,9 +1,16 @@
 //! Processes that die or stop at chosen moments, by a build that has those moments.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use rbee_queue::record::RECORD_VERSION;
+use rbee_queue::store::{Finish, FinishOutcome};
+use rbee_queue::{
+    Attempt, BatchNo, JobError, JobIndex, JobRef, JobStats, Outcome, PostgresStore, ResultRecord,
+    Store,
+};
 use rbee_tests::cluster::{Cluster, PATIENCE};
-use rbee_tests::fleet::{Fleet, Pace};
+use rbee_tests::fleet::{Fleet, Pace, Placed};
 use rbee_tests::process::{binary, binary_with_failpoints};
 use rbee_tests::wait;
 use rbee_tests::workload::{Workload, size};
@@ -69,7 +76,6 @@ fn faults_node_killed_at_any_moment_costs_no_result() {
     let work = Workload::stub(size(2000, 60));
     let mut fleet = fleet();
     fleet.serve();
-    fleet.node("other");
     let moments = [
         "joined",
         "claimed",
@@ -78,40 +84,27 @@ fn faults_node_killed_at_any_moment_costs_no_result() {
         "written",
         "forgotten",
     ];
-    let mut last = String::new();
-    for (at, moment) in moments.into_iter().enumerate() {
+    for moment in moments {
         let fuse = Fuse::new(&fleet, moment, "KILL");
-        fuse.arm(
-            &mut fleet,
-            if moment == "joined" {
-                1
-            } else {
-                1 + at as u64 % 3
-            },
-        );
+        fuse.arm(&mut fleet, 1);
         // Its parent starts it again.
         fleet.start_node(moment, &[]);
         disarm(&mut fleet);
         let id = fleet.cluster.submit(&work.prompts, &["--new"]);
-        // Whatever goes to the node is placed there alone once the other one is full.
-        wait::until("the moment or the end", PATIENCE, || {
-            let status = format!("SELECT status FROM batches WHERE id = '{id}'");
-            (fuse.spent.exists() || fleet.cluster.sql(&status) == "completed").then_some(())
-        });
         fuse.until_spent();
         fleet.cluster.until_done(&id);
         fleet.check(&id, &work);
-        last = id;
+        fleet.kill_node(moment);
     }
-    fleet.finish(&last, &work);
+    fleet.end();
 }
 
 #[test]
 fn faults_coordinator_killed_at_any_moment_costs_no_result() {
     let work = Workload::stub(size(2000, 60));
     let mut fleet = fleet();
+    fleet.serve();
     fleet.node("one");
-    let mut last = String::new();
     let moments: &[&str] = size(
         &[
             "placing", "placed", "pushed", "judged", "rescuing", "released",
@@ -119,6 +112,7 @@ fn faults_coordinator_killed_at_any_moment_costs_no_result() {
         &["placed", "released"],
     );
     for moment in moments {
+        fleet.kill_server(0);
         let fuse = Fuse::new(&fleet, moment, "KILL");
         fuse.arm(&mut fleet, 1);
         fleet.serve();
@@ -136,11 +130,8 @@ fn faults_coordinator_killed_at_any_moment_costs_no_result() {
         fleet.serve();
         fleet.cluster.until_done(&id);
         fleet.check(&id, &work);
-        last = id;
-        fleet.kill_server(0);
     }
-    fleet.serve();
-    fleet.finish(&last, &work);
+    fleet.end();
 }
 
 #[test]
@@ -177,25 +168,57 @@ fn faults_rescuer_that_pauses_while_a_job_finishes_changes_nothing_of_it() {
     rescuing.arm(&mut fleet, 1);
     fleet.serve();
     disarm(&mut fleet);
-    // The node stops after it has looked at its lease, with results in its hand.
-    let writing = Fuse::new(&fleet, "writing", "STOP");
-    writing.arm(&mut fleet, 1);
+    fleet.pace.token = Duration::from_secs(1);
     fleet.node("late");
-    disarm(&mut fleet);
     let id = fleet.cluster.submit(&work.prompts, &[]);
-    writing.until_spent();
+    let instance = fleet.instance("late");
+    let held = wait::until("jobs on the node", PATIENCE, || {
+        fleet.placed(&id, Some(&instance)).into_iter().next()
+    });
+    fleet.process("late").signal_all("STOP");
+    // The rescuer has read that the node is lost, and stands before it writes.
     rescuing.until_spent();
-    let before = fleet.cluster.finished(&id);
-    fleet.process("late").signal_all("CONT");
-    fleet.cluster.until_finished(&id, before + 1);
-    let finished = "SELECT r.idx, r.finish_no, r.attempt, r.finished_at_us, j.state, j.attempt, j.losses \
-                    FROM results r JOIN jobs j USING (batch_no, idx) ORDER BY r.idx";
-    let before = fleet.cluster.sql(finished);
+    finish_late(&fleet, held);
+    let row = format!(
+        "SELECT r.finish_no, r.attempt, r.finished_at_us, r.record, j.state, j.attempt, j.losses, j.node \
+         FROM results r JOIN jobs j USING (batch_no, idx) WHERE idx = {}",
+        held.index
+    );
+    let before = fleet.cluster.sql(&row);
+    assert!(!before.is_empty(), "the late result was not stored");
     fleet.servers[0].process.signal_all("CONT");
+    fleet.kill_node("late");
+    fleet.pace.token = Duration::ZERO;
+    fleet.node("other");
     fleet.cluster.until_done(&id);
-    let after = fleet.cluster.sql(finished);
-    for row in before.lines() {
-        assert!(after.lines().any(|now| now == row), "{row} has changed");
-    }
-    fleet.finish(&id, &work);
+    assert_eq!(fleet.cluster.sql(&row), before);
+    fleet.cluster.check_rows(&id);
+    fleet.end();
+}
+
+/// Stores a result as the node would have whose word is late: under the attempt that still holds.
+fn finish_late(fleet: &Fleet, held: Placed) {
+    let finish = Finish {
+        job: JobRef {
+            batch: BatchNo(1),
+            index: JobIndex(held.index),
+        },
+        attempt: Attempt(held.attempt),
+        record: ResultRecord {
+            version: RECORD_VERSION,
+            outcome: Outcome::Failed(JobError::new("late", "The answer came late.")),
+        },
+        stats: JobStats::default(),
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let outcomes = runtime.block_on(async {
+        let store = PostgresStore::open(&fleet.cluster.database).await.unwrap();
+        let outcomes = store.finish_many(vec![finish]).await.unwrap();
+        store.close().await;
+        outcomes
+    });
+    assert!(
+        matches!(outcomes[..], [FinishOutcome::Stored { .. }]),
+        "{outcomes:?}"
+    );
 }

@@ -12,13 +12,27 @@ use rbee_tests::workload::{Workload, seed, size};
 /// Jobs of a killed node run again within this: the lease, a sweep, and a placement.
 const AGAIN_WITHIN: Duration = Duration::from_secs(8);
 
-/// Waits until a node has jobs; its instance and they.
-fn busy(fleet: &Fleet, name: &str, id: &str) -> Option<(String, Vec<Placed>)> {
-    wait::until("jobs on the node", PATIENCE, || {
-        let instance = fleet.instance(name);
-        let placed = fleet.placed(id, Some(&instance));
-        if !placed.is_empty() {
-            return Some(Some((instance, placed)));
+/// A node with jobs.
+struct Busy {
+    name: String,
+    instance: String,
+    held: Vec<Placed>,
+}
+
+/// Waits until one of these nodes has jobs, tried in this order. `None`: the batch has ended.
+fn busy(fleet: &Fleet, names: &[&str], id: &str) -> Option<Busy> {
+    wait::until("jobs on a node", PATIENCE, || {
+        for name in names {
+            let instance = fleet.instance(name);
+            let held = fleet.placed(id, Some(&instance));
+            if !held.is_empty() {
+                let name = (*name).to_owned();
+                return Some(Some(Busy {
+                    name,
+                    instance,
+                    held,
+                }));
+            }
         }
         let status = format!("SELECT status FROM batches WHERE id = '{id}'");
         (fleet.cluster.sql(&status) == "completed").then_some(None)
@@ -45,12 +59,13 @@ fn faults_nodes_killed_at_random_cost_no_job_and_blame_none() {
     while kills > 0 {
         let id = fleet.cluster.submit(&work.prompts, &["--new"]);
         while kills > 0 {
-            let name = ["one", "two"][random.below(2)];
-            let Some((_, held)) = busy(&fleet, name, &id) else {
+            let mut names = ["one", "two"];
+            random.shuffle(&mut names);
+            let Some(busy) = busy(&fleet, &names, &id) else {
                 break;
             };
-            kill_somehow(&mut fleet, name, &mut random);
-            let took = fleet.until_again(&id, &held);
+            kill_somehow(&mut fleet, &busy.name, &mut random);
+            let took = fleet.until_again(&id, &busy.held);
             assert!(
                 took < size(AGAIN_WITHIN, PATIENCE),
                 "jobs ran again after {took:?}"
@@ -91,17 +106,17 @@ fn kill_somehow(fleet: &mut Fleet, name: &str, random: &mut Random) {
 fn faults_node_that_slept_through_three_leases_changes_no_row() {
     let work = Workload::stub(size(2000, 200));
     let pace = Pace::usual().token_ms(20);
-    let mut fleet = Fleet::start(pace.clone(), &["sleeper", "other"]);
+    let mut fleet = Fleet::start(pace.clone(), &["one", "two"]);
     let id = fleet.cluster.submit(&work.prompts, &[]);
-    let (_, held) = busy(&fleet, "sleeper", &id).expect("the batch has just begun");
-    fleet.process("sleeper").signal_all("STOP");
+    let sleeper = busy(&fleet, &["one", "two"], &id).expect("the batch has just begun");
+    fleet.process(&sleeper.name).signal_all("STOP");
     pass("three leases", pace.lease * 3, || {});
     let rows = "SELECT batch_no, idx, finish_no, attempt, finished_at_us, record FROM results ORDER BY finish_no";
     let until_now = |rows: &str| fleet.cluster.sql(rows);
     let before = until_now(rows);
-    fleet.process("sleeper").signal_all("CONT");
+    fleet.process(&sleeper.name).signal_all("CONT");
     wait::until("the sleeper to notice", PATIENCE, || {
-        let said = fleet.process("sleeper").stderr();
+        let said = fleet.process(&sleeper.name).stderr();
         said.contains("lease_lost").then_some(())
     });
     fleet.cluster.until_done(&id);
@@ -111,14 +126,14 @@ fn faults_node_that_slept_through_three_leases_changes_no_row() {
         "results that were there have changed"
     );
     // What the sleeper held was taken from it, and its results are those of others.
-    for job in held {
+    for job in sleeper.held {
         let attempt = fleet.cluster.count(&format!(
             "SELECT attempt FROM results WHERE idx = {}",
             job.index
         ));
         assert!(attempt >= job.attempt);
     }
-    let said = fleet.process("sleeper").stderr();
+    let said = fleet.process(&sleeper.name).stderr();
     assert_eq!(said.matches("lease_lost").count(), 1, "{said}");
     fleet.check(&id, &work);
     fleet.end();
@@ -133,10 +148,11 @@ fn nothing_lost(fleet: &Fleet) {
 #[test]
 fn faults_node_that_is_told_to_go_finishes_what_runs() {
     let work = Workload::stub(size(2000, 200));
-    let mut fleet = Fleet::start(Pace::usual().token_ms(20), &["goes", "stays"]);
+    let mut fleet = Fleet::start(Pace::usual().token_ms(20), &["one", "two"]);
     let id = fleet.cluster.submit(&work.prompts, &[]);
-    let (instance, _) = busy(&fleet, "goes", &id).expect("the batch has just begun");
-    let at = fleet.place_of("goes");
+    let goes = busy(&fleet, &["one", "two"], &id).expect("the batch has just begun");
+    let (name, instance) = (goes.name, goes.instance);
+    let at = fleet.place_of(&name);
     let goes = fleet.nodes.remove(at);
     goes.process.terminate();
     pass("a second", Duration::from_secs(1), || {});
@@ -151,8 +167,8 @@ fn faults_node_that_is_told_to_go_finishes_what_runs() {
     });
     let ended = process.wait();
     assert_eq!(ended.code, Some(0), "{ended}");
-    fleet.note("goes", &ended);
-    let alive = fleet.cluster.nodes_alive("goes");
+    fleet.note(&name, &ended);
+    let alive = fleet.cluster.nodes_alive(&name);
     assert_eq!(alive, 0, "its lease is left");
     fleet.cluster.until_done(&id);
     nothing_lost(&fleet);
@@ -162,12 +178,13 @@ fn faults_node_that_is_told_to_go_finishes_what_runs() {
 #[test]
 fn faults_node_out_of_grace_gives_its_jobs_back_uncounted() {
     let work = Workload::stub(size(400, 60));
-    let mut fleet = Fleet::start(Pace::usual().token_ms(20), &["stays"]);
     // A job of this one takes half a minute.
-    fleet.pace.token = Duration::from_secs(2);
+    let mut fleet = Fleet::start(Pace::usual().token_ms(2000), &[]);
     fleet.start_node("goes", &["--grace", "1"]);
     let id = fleet.cluster.submit(&work.prompts, &[]);
-    busy(&fleet, "goes", &id).expect("its jobs take long");
+    busy(&fleet, &["goes"], &id).expect("its jobs take long");
+    fleet.pace.token = Duration::from_millis(5);
+    fleet.node("stays");
     let at = fleet.place_of("goes");
     let goes = fleet.nodes.remove(at).process;
     let begun = Instant::now();
@@ -185,11 +202,11 @@ fn faults_node_out_of_grace_gives_its_jobs_back_uncounted() {
 #[test]
 fn faults_second_signal_ends_a_node_at_once() {
     let work = Workload::stub(60);
-    let mut fleet = Fleet::start(Pace::usual().token_ms(20), &["stays"]);
-    fleet.pace.token = Duration::from_secs(2);
-    fleet.start_node("goes", &[]);
+    let mut fleet = Fleet::start(Pace::usual().token_ms(2000), &["goes"]);
     let id = fleet.cluster.submit(&work.prompts, &[]);
-    busy(&fleet, "goes", &id).expect("its jobs take long");
+    busy(&fleet, &["goes"], &id).expect("its jobs take long");
+    fleet.pace.token = Duration::from_millis(5);
+    fleet.node("stays");
     let at = fleet.place_of("goes");
     let goes = fleet.nodes.remove(at).process;
     goes.terminate();
