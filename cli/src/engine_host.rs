@@ -133,6 +133,11 @@ pub fn host(
         Source::Stub(name) => load_stub(name, args, room)?,
         Source::Files(resolved) => load(resolved, args, room, talk)?,
     };
+    #[cfg(feature = "failpoints")]
+    let loaded = LoadedModel {
+        model: Box::new(crate::failpoints::FailModel(loaded.model)),
+        ..loaded
+    };
     let text = TextFace {
         tokenizer: loaded.tokenizer,
         template: loaded.template,

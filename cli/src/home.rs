@@ -105,7 +105,8 @@ pub async fn open_batches(shape: Shape, database: PathBuf, process: u32) -> Resu
         Shape::Embedded => {
             let store = SqliteStore::open(&database).await?;
             let (queue, shown) = memory();
-            let batches = Batches::embedded(Arc::new(store.clone()), queue, &database);
+            let (kept, queue) = with_failpoints(Arc::new(store.clone()), queue);
+            let batches = Batches::embedded(kept, queue, &database);
             Ok(Home {
                 batches: batches.on_behalf_of(process),
                 store: format!("SQLite, {}", database.display()),
@@ -128,6 +129,7 @@ pub async fn open_batches(shape: Shape, database: PathBuf, process: u32) -> Resu
         Shape::Cluster { database, redis } => {
             let store = open_database(database).await?;
             let queue = Arc::new(RedisQueue::open(redis).await?);
+            let (store, queue) = with_failpoints(store, queue);
             Ok(Home {
                 batches: Batches::shared(store, queue),
                 store: without_secrets(database),
@@ -137,6 +139,19 @@ pub async fn open_batches(shape: Shape, database: PathBuf, process: u32) -> Resu
             })
         }
     }
+}
+
+/// Store and queue as they are; a build for fault tests has moments around them at which it can be killed.
+fn with_failpoints(
+    store: Arc<dyn Store>,
+    queue: Arc<dyn Queue>,
+) -> (Arc<dyn Store>, Arc<dyn Queue>) {
+    #[cfg(feature = "failpoints")]
+    let (store, queue): (Arc<dyn Store>, Arc<dyn Queue>) = (
+        Arc::new(crate::failpoints::FailStore(store)),
+        Arc::new(crate::failpoints::FailQueue(queue)),
+    );
+    (store, queue)
 }
 
 async fn open_database(url: &str) -> Result<Arc<dyn Store>, Failure> {

@@ -16,6 +16,8 @@ mod crash_journal;
 mod engine_args;
 mod engine_host;
 mod exit_code;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod failure;
 mod home;
 mod logging;

@@ -42,11 +42,7 @@ impl Postgres {
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(dir.path(), open).expect("the folder's mode can be set");
         let data = dir.path().join("data");
-        std::fs::create_dir(&data).expect("the data folder can be made");
-        if let Some((uid, gid)) = user() {
-            chown(&data, Some(uid), Some(gid)).expect("root can give a folder away");
-        }
-        initialise(&data);
+        copy(&new_data(), &data);
         let postgres = Postgres {
             port: free_port(),
             settings: settings.iter().map(|word| (*word).to_owned()).collect(),
@@ -156,6 +152,44 @@ impl Postgres {
             .output();
         asked.is_ok_and(|asked| asked.status.success())
     }
+}
+
+/// A data folder as `initdb` leaves it. Making one takes seconds and copying it does not, so that it is kept among the
+/// temporary files of the machine, by the version of Postgres.
+fn new_data() -> PathBuf {
+    let version = Command::new(tool("initdb")).arg("--version").output();
+    let version = version.expect("initdb can be started").stdout;
+    let version: String = String::from_utf8_lossy(&version)
+        .chars()
+        .filter(|letter| letter.is_ascii_alphanumeric() || *letter == '.')
+        .collect();
+    let uid = rustix::process::getuid().as_raw();
+    let kept = std::env::temp_dir().join(format!("rbee-{version}-{uid}"));
+    if !kept.is_dir() {
+        let dir = tempfile::Builder::new()
+            .prefix("rbee-pg-new")
+            .tempdir()
+            .expect("a temporary folder can be made");
+        if let Some((uid, gid)) = user() {
+            chown(dir.path(), Some(uid), Some(gid)).expect("root can give a folder away");
+        }
+        initialise(dir.path());
+        // Another process may have been quicker: its folder is as good.
+        if std::fs::rename(dir.path(), &kept).is_ok() {
+            let _ = dir.keep();
+        }
+    }
+    kept
+}
+
+/// Copies a folder with its owners and modes.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(
+        copied.is_ok_and(|status| status.success()),
+        "{} cannot be copied",
+        from.display()
+    );
 }
 
 /// Makes a data folder that lets every local user in: it is a test's own.

@@ -1,46 +1,10 @@
 //! A full disk, under the results, the store or both: a sentence, no torn file, and a run that goes on when there is room.
 
 use std::path::Path;
-use std::process::Command;
 
 use rbee_tests::process::{Home, binary};
 use rbee_tests::prompts;
-
-/// A small file system of its own, where mounting is allowed. It goes with this.
-struct SmallDisk<'a> {
-    path: &'a Path,
-}
-
-impl<'a> SmallDisk<'a> {
-    fn mount(path: &'a Path, size: &str) -> Option<SmallDisk<'a>> {
-        std::fs::create_dir_all(path).unwrap();
-        let size = format!("size={size}");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(path)
-            .output();
-        mounted
-            .is_ok_and(|output| output.status.success())
-            .then_some(SmallDisk { path })
-    }
-
-    fn grow(&self, size: &str) {
-        let size = format!("remount,size={size}");
-        let grown = Command::new("mount")
-            .args(["-o", &size])
-            .arg(self.path)
-            .status()
-            .unwrap();
-        assert!(grown.success());
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        // Nothing to be done about a failure here; the folder's removal will name it.
-        let _ = Command::new("umount").arg("-l").arg(self.path).status();
-    }
-}
+use rbee_tests::small_disk::SmallDisk;
 
 fn right(input: &str) -> String {
     let home = Home::new();

@@ -396,7 +396,7 @@ fn watching_goes_on_when_the_server_is_started_again() {
         watching.stdout().contains("\"text\"").then_some(())
     });
     serve.process.kill();
-    let serve = cluster.serve_at(&address, &QUICK);
+    let serve = cluster.serve_at(&address, &QUICK, &[]);
     let watched = watching.wait();
     assert_eq!(watched.code, Some(0), "{watched}");
     let mut text = String::new();

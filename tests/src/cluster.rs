@@ -1,11 +1,12 @@
 //! A whole cluster as processes: real Redis, real Postgres, coordinators and nodes, and what must hold of it at the end.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rbee_test_services::{Postgres, Redis};
 use serde_json::Value as Json;
 
-use crate::process::{Home, Rbee, Running};
+use crate::process::{self, Home, Rbee, Running};
 use crate::wait;
 
 /// The longest that anything in a cluster may take on a slow, shared machine.
@@ -20,6 +21,8 @@ pub struct Cluster {
     pub postgres: Postgres,
     pub redis: Redis,
     pub database: String,
+    /// The program that is run.
+    pub program: PathBuf,
     /// Where commands find the server; the last coordinator that was started.
     pub url: String,
 }
@@ -50,6 +53,7 @@ impl Cluster {
             postgres,
             redis,
             database,
+            program: process::binary(),
             url: String::new(),
         }
     }
@@ -57,12 +61,13 @@ impl Cluster {
     /// A command with all that names this cluster.
     pub fn rbee<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Rbee {
         self.home
-            .rbee(arguments)
+            .command(&self.program, arguments)
             .env("RBEE_SERVER", &self.url)
             .env("RBEE_API_TOKEN", TOKEN)
     }
 
-    fn member<'a>(&self, command: &[&'a str], arguments: &[&'a str]) -> Rbee {
+    /// A command with all that a member of this cluster knows: its store, its queue, its token.
+    pub fn member<'a>(&self, command: &[&'a str], arguments: &[&'a str]) -> Rbee {
         self.rbee(command.iter().chain(arguments))
             .env("RBEE_DATABASE_URL", &self.database)
             .env("RBEE_REDIS_URL", self.redis.url())
@@ -70,14 +75,30 @@ impl Cluster {
 
     /// Starts `rbee serve` with these flags behind it, waits until it listens, and has commands speak to it.
     pub fn serve(&mut self, arguments: &[&str]) -> Coordinator {
-        self.serve_at("127.0.0.1:0", arguments)
+        self.serve_at("127.0.0.1:0", arguments, &[])
+    }
+
+    /// The same with more variables in its environment.
+    pub fn serve_with(
+        &mut self,
+        arguments: &[&str],
+        environment: &[(String, String)],
+    ) -> Coordinator {
+        self.serve_at("127.0.0.1:0", arguments, environment)
     }
 
     /// The same at an address, which a coordinator that was killed may have had.
-    pub fn serve_at(&mut self, address: &str, arguments: &[&str]) -> Coordinator {
-        let process = self
-            .member(&["serve", "--listen", address], arguments)
-            .start();
+    pub fn serve_at(
+        &mut self,
+        address: &str,
+        arguments: &[&str],
+        environment: &[(String, String)],
+    ) -> Coordinator {
+        let mut serve = self.member(&["serve", "--listen", address], arguments);
+        for (name, value) in environment {
+            serve = serve.env(name, value);
+        }
+        let process = serve.start();
         let url = listening(&process);
         self.url.clone_from(&url);
         Coordinator { process, url }

@@ -36,6 +36,17 @@ pub fn binary() -> PathBuf {
     binary
 }
 
+/// The same program built with failpoints, beside the binary that is tested.
+pub fn binary_with_failpoints() -> PathBuf {
+    let binary = binary().with_file_name("rbee-with-failpoints");
+    assert!(
+        binary.is_file(),
+        "{} is not there: `cargo xtask test` builds it",
+        binary.display()
+    );
+    binary
+}
+
 /// A user's home: a folder with nothing in it, and `rbee` run there.
 pub struct Home {
     dir: tempfile::TempDir,
@@ -68,6 +79,23 @@ impl Home {
     pub fn read(&self, name: &str) -> String {
         let path = self.path(name);
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// All files in the home, by their paths in it.
+    pub fn files(&self) -> Vec<String> {
+        let (mut files, mut folders) = (Vec::new(), vec![self.dir.path().to_owned()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if let Ok(name) = path.strip_prefix(self.dir.path()) {
+                    files.push(name.display().to_string());
+                }
+            }
+        }
+        files.sort();
+        files
     }
 
     /// The JSON values of a JSONL file.
@@ -246,6 +274,14 @@ impl Running {
         self.wait()
     }
 
+    /// `kill -9` of the process and of what it started, for a test that has failed already.
+    pub fn abandon(mut self) {
+        for pid in tree(self.pid()) {
+            signal("KILL", pid);
+        }
+        let _ = self.child.wait();
+    }
+
     /// Ctrl-C.
     pub fn interrupt(&self) {
         signal("INT", self.pid());
@@ -253,6 +289,18 @@ impl Running {
 
     pub fn terminate(&self) {
         signal("TERM", self.pid());
+    }
+
+    /// Sends a signal, such as `STOP`, to the process and to all that it started.
+    pub fn signal_all(&self, name: &str) {
+        for pid in tree(self.pid()) {
+            signal(name, pid);
+        }
+    }
+
+    /// What it started and what that started, as process ids.
+    pub fn children(&self) -> Vec<u32> {
+        tree(self.pid()).split_off(1)
     }
 
     /// Wait for its end.
@@ -320,7 +368,7 @@ impl std::fmt::Display for Ended {
 }
 
 /// Send a signal by the shell's `kill`, which every system has.
-fn signal(name: &str, pid: u32) {
+pub fn signal(name: &str, pid: u32) {
     let kill = format!("kill -{name} {pid}");
     Command::new("sh")
         .args(["-c", &kill])

@@ -2,7 +2,7 @@
 //!
 //! Everything is built in the release profile with the workspace's whole feature set, so that no crate is compiled twice.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::cargo::{cargo, release_dir, run};
 use crate::{house, models, services};
@@ -14,6 +14,7 @@ const FAULTS: &str = "faults";
 pub fn test(filter: Option<&str>) -> Result<()> {
     services::ensure_all()?;
     let models = models::fetch_all()?;
+    build_with_failpoints()?;
     run(&mut cargo(&[
         "build",
         "--release",
@@ -39,6 +40,27 @@ pub fn test(filter: Option<&str>) -> Result<()> {
     run(&mut tests)
 }
 
+/// Builds `rbee` with failpoints and puts it beside the one that is tested, under another name. The feature belongs to
+/// the last crate only and the selection is the workspace's, so that no other crate is compiled twice.
+fn build_with_failpoints() -> Result<()> {
+    run(&mut cargo(&[
+        "build",
+        "--release",
+        "--workspace",
+        "--bin",
+        "rbee",
+        "--features",
+        "rbee/failpoints",
+    ]))?;
+    let built = release_dir().join("rbee");
+    // Not a copy over it: a test may still run the old one.
+    let kept = release_dir().join("rbee-with-failpoints");
+    let _ = std::fs::remove_file(&kept);
+    std::fs::copy(&built, &kept)
+        .with_context(|| format!("{} cannot be kept", built.display()))
+        .map(|_| ())
+}
+
 /// What must hold before a change lands. The tests come last: their closing lines are what a reader looks for.
 pub fn ci() -> Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
@@ -48,6 +70,8 @@ pub fn ci() -> Result<()> {
         "--release",
         "--workspace",
         "--all-targets",
+        "--features",
+        "rbee/failpoints",
         "--",
         "-D",
         "warnings",

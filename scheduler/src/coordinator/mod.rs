@@ -34,6 +34,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trouble::Trouble;
 
+/// Looks a lease at the least: who looks more seldom cannot tell a node's silence from its own absence.
+const SWEEPS_A_LEASE: u32 = 5;
+
 /// Settings of a coordinator.
 #[derive(Clone, Debug)]
 pub struct CoordinatorOptions {
@@ -41,7 +44,7 @@ pub struct CoordinatorOptions {
     pub holder: String,
     /// The lease of nodes.
     pub lease: Duration,
-    /// How often lost nodes are looked for, and the store is compared with the inboxes.
+    /// How often lost nodes are looked for, and the store is compared with the inboxes; at least some times a lease.
     pub sweep: Duration,
     /// The lease of the lead.
     pub leader_lease: Duration,
@@ -116,7 +119,11 @@ enum Ended {
 
 impl Coordinator {
     /// A coordinator over store and queue, and the handle by which it is told and asked.
-    pub fn new(batches: Batches, options: CoordinatorOptions) -> (Coordinator, CoordinatorHandle) {
+    pub fn new(
+        batches: Batches,
+        mut options: CoordinatorOptions,
+    ) -> (Coordinator, CoordinatorHandle) {
+        options.sweep = options.sweep.min(options.lease / SWEEPS_A_LEASE);
         let (status, seen) = watch::channel(CoordinatorStatus::default());
         let woken = Arc::new(Notify::new());
         let handle = CoordinatorHandle {

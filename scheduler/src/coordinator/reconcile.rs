@@ -4,13 +4,18 @@
 //! attempt (a node that runs it already passes it over); what the inbox has and the store does not
 //! is removed. Both are read one after the other while jobs move, so only what is seen twice in a
 //! row counts.
+//!
+//! A node that keeps its lease and says that it has nothing to do, while jobs are placed on it, is cut
+//! off from the queue. Its inbox is taken away and its jobs go to others; it gets new ones once it has
+//! joined again.
 
 use super::Shared;
 use rbee_queue::batches::work_of;
 use rbee_queue::queue::{Held, QueueError};
-use rbee_queue::store::{MAX_JOBS_A_CALL, PlacedQuery, QueuedJob, StoredJob};
-use rbee_queue::{Batch, JobRef, JobState, NodeInstance, StoreError};
+use rbee_queue::store::{MAX_JOBS_A_CALL, PlacedQuery, QueuedJob, ReleaseCause, StoredJob};
+use rbee_queue::{Batch, JobRef, JobState, NodeInstance, StoreError, StoredNode};
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Jobs that are pushed again in one go.
@@ -28,6 +33,8 @@ struct Suspicion {
     missing: HashSet<Held>,
     /// With the number of times that each was seen.
     stale: HashMap<Held, u32>,
+    /// Jobs that it has while it says that it has none, with since when.
+    unheard: HashMap<Held, Instant>,
 }
 
 /// Differences that are sure.
@@ -63,6 +70,20 @@ impl Suspicion {
         (self.missing, self.stale) = (missing, stale);
         findings
     }
+
+    /// How long the node has had a job of which it has not heard: at none of the looks had it anything to do.
+    fn unheard(&mut self, store: &HashSet<Held>, idle: bool, now: Instant) -> Duration {
+        if !idle {
+            self.unheard.clear();
+            return Duration::ZERO;
+        }
+        self.unheard.retain(|held, _| store.contains(held));
+        for held in store {
+            self.unheard.entry(*held).or_insert(now);
+        }
+        let first = self.unheard.values().min();
+        first.map_or(Duration::ZERO, |first| now - *first)
+    }
 }
 
 impl Suspicions {
@@ -70,9 +91,10 @@ impl Suspicions {
     pub async fn reconcile(
         &mut self,
         shared: &Shared,
-        node: &NodeInstance,
+        stored: &StoredNode,
         batches: &[Batch],
     ) -> Result<(), StoreError> {
+        let node = &stored.instance;
         let placed = shared
             .batches
             .store()
@@ -98,12 +120,19 @@ impl Suspicions {
         if whole {
             remove(shared, node, &findings).await;
         }
+        // A node whose results wait for the store has done its jobs.
+        let idle = stored.report.running == 0 && stored.report.blocked.is_none();
+        if suspicion.unheard(&store, idle, Instant::now()) >= shared.options.lease {
+            self.nodes.remove(node);
+            take_back(shared, node).await?;
+        }
         Ok(())
     }
 
     /// Forgets nodes that are gone.
-    pub fn retain(&mut self, nodes: &[NodeInstance]) {
-        self.nodes.retain(|node, _| nodes.contains(node));
+    pub fn retain(&mut self, nodes: &[StoredNode]) {
+        let there = |node: &NodeInstance| nodes.iter().any(|stored| stored.instance == *node);
+        self.nodes.retain(|node, _| there(node));
     }
 }
 
@@ -145,6 +174,20 @@ async fn push_again(
             Err(error) => tracing::debug!(%error, %node, "lost jobs were not pushed again"),
         }
     }
+    Ok(())
+}
+
+/// Gives the jobs of a node to others that does not take them.
+async fn take_back(shared: &Shared, node: &NodeInstance) -> Result<(), StoreError> {
+    // The inbox first: what is not in it cannot be taken while it is released.
+    if let Err(error) = shared.batches.queue().leave(node).await {
+        tracing::debug!(%error, %node, "the inbox of a node that takes nothing stays for now");
+        return Ok(());
+    }
+    let cause = ReleaseCause::Returned;
+    let released = shared.batches.release_all_of(node, cause).await?;
+    tracing::warn!(%node, released, "a node does not hear of its jobs, they are queued again");
+    shared.woken.notify_one();
     Ok(())
 }
 
@@ -202,6 +245,23 @@ mod tests {
         // In between it was there: the count begins anew.
         suspicion.compare(&inbox, &inbox);
         assert_eq!(suspicion.compare(&store, &inbox), Findings::default());
+    }
+
+    #[test]
+    fn jobs_are_unheard_of_only_while_the_node_is_idle_at_every_look() {
+        let mut suspicion = Suspicion::default();
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let seconds = Duration::from_secs;
+        let (old, new) = (HashSet::from([held(0, 1)]), HashSet::from([held(1, 1)]));
+        assert_eq!(suspicion.unheard(&old, true, at(0)), seconds(0));
+        assert_eq!(suspicion.unheard(&old, true, at(9)), seconds(9));
+        // Others came in their place: work flows.
+        assert_eq!(suspicion.unheard(&new, true, at(10)), seconds(0));
+        assert_eq!(suspicion.unheard(&new, false, at(15)), seconds(0));
+        assert_eq!(suspicion.unheard(&new, true, at(16)), seconds(0));
+        assert_eq!(suspicion.unheard(&new, true, at(20)), seconds(4));
+        assert_eq!(suspicion.unheard(&HashSet::new(), true, at(30)), seconds(0));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use super::interactive::Answered;
 use super::reconcile::Suspicions;
 use super::rescue::{release_strays, rescue};
 use super::trouble::Trouble;
-use rbee_queue::{NodeInstance, StoreError};
+use rbee_queue::{NodeInstance, StoreError, StoredNode};
+use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -23,6 +24,8 @@ pub(super) struct Sweep {
     shared: Arc<Shared>,
     suspicions: Suspicions,
     answered: Answered,
+    /// Lost nodes whose inboxes are gone.
+    buried: HashSet<NodeInstance>,
     sweeps: u64,
 }
 
@@ -32,6 +35,7 @@ impl Sweep {
             shared,
             suspicions: Suspicions::default(),
             answered: Answered::default(),
+            buried: HashSet::new(),
             sweeps: 0,
         }
     }
@@ -61,6 +65,7 @@ impl Sweep {
         rescue(&shared).await?;
         if self.sweeps.is_multiple_of(STRAY_SWEEPS) {
             release_strays(&shared).await?;
+            self.bury(store.node_list().await?).await;
         }
         if self.sweeps.is_multiple_of(ORPHAN_SWEEPS) {
             shared.batches.sweep().await?;
@@ -72,14 +77,32 @@ impl Sweep {
         if open.is_empty() && !self.sweeps.is_multiple_of(IDLE_SWEEPS) {
             return Ok(());
         }
-        let nodes: Vec<NodeInstance> = (store.node_list().await?.into_iter())
+        let nodes: Vec<StoredNode> = (store.node_list().await?.into_iter())
             .filter(|node| !node.lost)
-            .map(|node| node.instance)
             .collect();
         self.suspicions.retain(&nodes);
         for node in &nodes {
             self.suspicions.reconcile(&shared, node, &open).await?;
         }
         Ok(())
+    }
+
+    /// Takes the inboxes of lost nodes away that a leader before this one did not come to.
+    async fn bury(&mut self, nodes: Vec<StoredNode>) {
+        let lost = nodes.into_iter().filter(|node| node.lost);
+        let lost: HashSet<NodeInstance> = lost.map(|node| node.instance).collect();
+        self.buried.retain(|node| lost.contains(node));
+        for node in lost {
+            if self.buried.contains(&node) {
+                continue;
+            }
+            match self.shared.batches.queue().leave(&node).await {
+                Ok(_) => drop(self.buried.insert(node)),
+                Err(error) => {
+                    tracing::debug!(%error, %node, "the lost node's inbox stays for now");
+                    return;
+                }
+            }
+        }
     }
 }

@@ -1,15 +1,11 @@
-//! Faults at full size under `cargo xtask test faults`; a small version of each runs always.
+//! Input of any size and quality.
 
 use rbee_tests::process::Home;
-
-/// Whether the long versions are wanted.
-fn full() -> bool {
-    std::env::var_os("RBEE_TEST_FULL").is_some()
-}
+use rbee_tests::workload::size;
 
 #[test]
 fn faults_a_large_file_with_bad_lines_is_answered_in_bounded_memory() {
-    let lines: usize = if full() { 1_000_000 } else { 20_000 };
+    let lines: usize = size(1_000_000, 20_000);
     const MEMORY: u64 = 256 << 20;
     let home = Home::new();
     let mut input = String::new();

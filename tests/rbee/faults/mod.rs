@@ -1,0 +1,11 @@
+//! Faults at full size under `cargo xtask test faults`; a small version of each runs always.
+
+mod cut;
+mod embedded;
+mod failpoints;
+mod input;
+mod nodes;
+mod room;
+mod schedulers;
+mod stores;
+mod submits;
