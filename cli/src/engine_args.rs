@@ -75,6 +75,10 @@ pub struct MachineArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub chunk_tokens: u32,
 
+    /// Compute every prompt whole, even if another one begins like it; the bytes are the same
+    #[arg(long)]
+    pub no_prefix_sharing: bool,
+
     /// Compute with these kernels instead of the fastest this machine has; the bytes are the same
     #[arg(long, value_name = "NAME", value_parser = parse_kernel)]
     pub kernel: Option<Kernel>,

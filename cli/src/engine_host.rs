@@ -128,6 +128,7 @@ pub fn host(
     let options = EngineOptions {
         slots: slots(args),
         chunk_tokens: args.machine.chunk_tokens as usize,
+        share_prefixes: !args.machine.no_prefix_sharing,
     };
     let loaded = match source {
         Source::Stub(name) => load_stub(name, args, room)?,

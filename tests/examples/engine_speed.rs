@@ -90,7 +90,9 @@ fn rbee(file: &Path, asked: &Asked) -> serde_json::Value {
     let tokenizer = text.tokenizer.clone();
     let options = EngineOptions {
         slots: asked.sequences,
-        chunk_tokens: 0,
+        // The prompts are equal in many places, and what is measured is computing them.
+        share_prefixes: false,
+        ..EngineOptions::default()
     };
     let mut engine = Answering::start(loaded.model, text, options);
     let mut seconds = |asked: &Asked, generate: usize| {

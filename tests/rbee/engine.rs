@@ -72,6 +72,7 @@ fn slots_chunks_order_and_preemption_change_no_result() {
             EngineOptions {
                 slots: 1,
                 chunk_tokens: 0,
+                share_prefixes: false,
             },
             usize::MAX,
             1,
@@ -91,6 +92,7 @@ fn slots_chunks_order_and_preemption_change_no_result() {
                 EngineOptions {
                     slots,
                     chunk_tokens,
+                    share_prefixes: true,
                 },
                 blocks,
                 seed as u64,

@@ -100,8 +100,4 @@ impl StepModel for FewBlocks {
     fn forward(&mut self, step: &[SeqChunk<'_>], logits: &mut Vec<f32>) -> Result<(), StepError> {
         self.model.forward(step, logits)
     }
-
-    fn copy_block(&mut self, from: BlockId, to: BlockId) {
-        self.model.copy_block(from, to);
-    }
 }

@@ -81,6 +81,7 @@ impl Engine {
             text,
             planner,
             chunk_tokens: options.chunk_tokens,
+            share_prefixes: options.share_prefixes,
             port,
             shared,
         });

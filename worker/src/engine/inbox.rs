@@ -2,7 +2,8 @@
 
 use super::handle::{cancelled, failure};
 use super::live_job::LiveJob;
-use super::planner::SeqKey;
+use super::planner::{Newcomer, SeqKey};
+use super::prefix::prefix_keys;
 use super::prepare::PreparedJob;
 use super::randomness::Randomness;
 use super::run::{StepLoop, text_event};
@@ -65,6 +66,10 @@ impl StepLoop {
             return;
         }
         let params = &job.request.params;
+        let prefix = match self.share_prefixes {
+            true => prefix_keys(&prompt),
+            false => Arc::default(),
+        };
         for choice in 0..params.n {
             let key = SeqKey {
                 priority: job.priority,
@@ -88,7 +93,11 @@ impl StepLoop {
                 },
                 tokenizer: &self.text.tokenizer,
             });
-            self.planner.add(key, prompt.len());
+            self.planner.add(Newcomer {
+                key,
+                len: prompt.len(),
+                prefix: Arc::clone(&prefix),
+            });
             self.sequences.insert(key, sequence);
             live.sequences.push(key);
         }

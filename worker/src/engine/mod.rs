@@ -14,6 +14,7 @@ mod live_job;
 mod meter;
 pub mod options;
 pub mod planner;
+pub mod prefix;
 pub mod prepare;
 pub mod randomness;
 mod run;

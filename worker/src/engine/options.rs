@@ -13,6 +13,8 @@ pub struct EngineOptions {
     /// Prompt tokens a step beside the decoding ones; 0 sizes them by measured speed so that a step takes at most
     /// 250 ms.
     pub chunk_tokens: usize,
+    /// Sequences whose prompts begin alike compute that beginning once.
+    pub share_prefixes: bool,
 }
 
 impl Default for EngineOptions {
@@ -20,6 +22,7 @@ impl Default for EngineOptions {
         EngineOptions {
             slots: DEFAULT_SLOTS,
             chunk_tokens: 0,
+            share_prefixes: true,
         }
     }
 }
@@ -53,4 +56,6 @@ pub struct EngineStats {
     pub kv_blocks_used: usize,
     /// Preemptions since start.
     pub preemptions: u64,
+    /// Prompt tokens since start that were not computed, since another sequence had computed the same ones.
+    pub shared_tokens: u64,
 }

@@ -42,6 +42,8 @@ pub struct StepStart {
     pub planner: Planner,
     /// As in [`super::EngineOptions`].
     pub chunk_tokens: usize,
+    /// As in [`super::EngineOptions`].
+    pub share_prefixes: bool,
     /// The way out.
     pub port: EventPort,
     /// Shared with the handle.
@@ -53,6 +55,7 @@ pub struct StepLoop {
     model: Box<dyn StepModel>,
     pub(super) text: TextFace,
     pub(super) planner: Planner,
+    pub(super) share_prefixes: bool,
     sizer: ChunkSizer,
     rows: Rows,
     scratch: Scratch,
@@ -73,6 +76,7 @@ impl StepLoop {
             model: start.model,
             text: start.text,
             planner: start.planner,
+            share_prefixes: start.share_prefixes,
             sizer: ChunkSizer::new(start.chunk_tokens),
             rows: Rows::default(),
             scratch: Scratch::default(),
@@ -154,6 +158,7 @@ impl StepLoop {
         meter.stats.steps += 1;
         meter.stats.step_ms = took.as_secs_f64() * 1000.0;
         meter.stats.preemptions += plan.preempted.len() as u64;
+        meter.stats.shared_tokens += plan.shared_tokens as u64;
         outcomes
     }
 
@@ -298,18 +303,18 @@ impl StepLoop {
     pub(super) fn fail(&mut self, id: u64, error: JobError) {
         let job = self.jobs.remove(&id).expect("only live jobs fail");
         for key in &job.sequences {
-            self.planner.remove(*key);
+            self.planner.remove_faulty(*key);
             self.sequences.remove(key);
         }
         self.ended.push((job, failure(error)));
     }
 }
 
-/// Counts the prompt positions that were computed for the first time.
+/// Counts the prompt positions that were computed for the first time. What was taken over from others is not computed.
 fn note_prompt(sequence: &mut Sequence, chunk: &PlannedChunk) -> u64 {
     let seen = (chunk.start + chunk.len).min(sequence.prompt_len);
-    let new = seen.saturating_sub(sequence.prompt_seen);
-    sequence.prompt_seen += new;
+    let new = seen.saturating_sub(sequence.prompt_seen.max(chunk.start));
+    sequence.prompt_seen = sequence.prompt_seen.max(seen);
     new as u64
 }
 

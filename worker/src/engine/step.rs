@@ -73,9 +73,4 @@ pub trait StepModel: Send {
     fn sequential(&self) -> bool {
         false
     }
-
-    /// Copies all positions of block `from` to block `to`, for prefix sharing. Models that share nothing ignore it.
-    fn copy_block(&mut self, from: BlockId, to: BlockId) {
-        let _ = (from, to);
-    }
 }

@@ -160,10 +160,6 @@ impl StepModel for StubModel {
         }
         Ok(())
     }
-
-    fn copy_block(&mut self, from: BlockId, to: BlockId) {
-        self.kv[to.0 as usize] = self.kv[from.0 as usize];
-    }
 }
 
 /// The stub's model and its text face: bytes as tokens, and messages written down as JSON.

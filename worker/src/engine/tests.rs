@@ -65,6 +65,7 @@ fn options(slots: usize, chunk_tokens: usize) -> EngineOptions {
     EngineOptions {
         slots,
         chunk_tokens,
+        share_prefixes: true,
     }
 }
 

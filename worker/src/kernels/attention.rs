@@ -94,14 +94,6 @@ impl<T: KvElement> KvLayer<T> {
         }
     }
 
-    /// Copies a block's keys and values to another block.
-    pub fn copy_block(&mut self, from: BlockId, to: BlockId) {
-        let len = self.shape.block_len();
-        let (from, to) = (from.0 as usize * len, to.0 as usize * len);
-        self.keys.copy_within(from..from + len, to);
-        self.values.copy_within(from..from + len, to);
-    }
-
     /// Lets `prepare` finish every row of a step on all threads, and stores the row's keys and values at its place.
     /// A row holds `first` values that are not stored, then the keys, then the values.
     pub fn store_rows(

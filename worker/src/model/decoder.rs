@@ -595,10 +595,4 @@ impl<T: KvElement> StepModel for Decoder<T> {
         self.head(&wanted, logits);
         Ok(())
     }
-
-    fn copy_block(&mut self, from: BlockId, to: BlockId) {
-        for layer in &mut self.kv {
-            layer.copy_block(from, to);
-        }
-    }
 }

@@ -127,6 +127,7 @@ fn engine_answers(loaded: LoadedModel) -> Vec<Answer> {
     let engine_options = EngineOptions {
         slots: 4,
         chunk_tokens: 8,
+        ..EngineOptions::default()
     };
     let (sender, mut events) = tokio::sync::mpsc::channel(64);
     let engine = Engine::start(loaded.model, face, engine_options, sender).unwrap();
