@@ -255,6 +255,11 @@ impl Running {
         signal("TERM", self.pid());
     }
 
+    /// What it started and what that started, as process ids.
+    pub fn children(&self) -> Vec<u32> {
+        tree(self.pid()).split_off(1)
+    }
+
     /// Wait for its end.
     pub fn wait(mut self) -> Ended {
         let what = format!("the end of {}", self.shown);
@@ -320,7 +325,7 @@ impl std::fmt::Display for Ended {
 }
 
 /// Send a signal by the shell's `kill`, which every system has.
-fn signal(name: &str, pid: u32) {
+pub fn signal(name: &str, pid: u32) {
     let kill = format!("kill -{name} {pid}");
     Command::new("sh")
         .args(["-c", &kill])

@@ -8,8 +8,10 @@
 //! | `POST /v1/batches` | `submit` |
 //! | `GET /v1/batches`, `GET`, `DELETE /v1/batches/{id}`, `…/cancel`, `…/pause`, `…/resume`, `…/retry` | `batches` |
 //! | `GET /v1/batches/{id}/results` | `results` |
+//! | `GET /v1/batches/{id}/jobs` | `kept` |
 //! | `GET /v1/nodes`, `…/drain`, `…/undrain`, `…/logs` | `nodes` |
 //! | `GET`, `HEAD`, `PUT /v1/models/blobs/{sha}` | `blobs` |
+//! | `GET /v1/logs` | `logs` |
 //! | `/health`, `/ready` | `health` |
 
 pub mod auth;
@@ -19,7 +21,9 @@ mod error;
 pub mod error_kinds;
 pub mod find;
 mod health;
+mod kept;
 mod layers;
+mod logs;
 mod nodes;
 mod results;
 mod spool;
@@ -88,6 +92,9 @@ pub trait Models: Send + Sync {
     fn keep(&self, sha256: &ModelSha, file: tempfile::NamedTempFile) -> std::io::Result<()>;
 }
 
+/// Gives the last lines of this process's log, at most so many.
+pub type LogTail = Arc<dyn Fn(usize) -> String + Send + Sync>;
+
 /// What the API stands on.
 pub struct ApiParts {
     /// Store and queue.
@@ -100,6 +107,8 @@ pub struct ApiParts {
     pub spool: PathBuf,
     /// The coordinator of this process, which may or may not lead.
     pub coordinator: CoordinatorHandle,
+    /// The end of this process's log.
+    pub logs: LogTail,
 }
 
 /// The API's state; cheap to clone.
@@ -113,6 +122,7 @@ pub struct Inner {
     auth: Auth,
     spool: PathBuf,
     coordinator: CoordinatorHandle,
+    logs: LogTail,
     uploads: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
@@ -134,6 +144,7 @@ impl Server {
             auth: parts.auth,
             spool: parts.spool,
             coordinator: parts.coordinator,
+            logs: parts.logs,
             uploads: Arc::new(Semaphore::new(MAX_UPLOADS)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             stop,
@@ -179,6 +190,8 @@ fn router(server: Server) -> Router {
         .route("/v1/batches/{id}/pause", post(batches::pause))
         .route("/v1/batches/{id}/resume", post(batches::resume))
         .route("/v1/batches/{id}/retry", post(batches::retry))
+        .route("/v1/batches/{id}/jobs", get(kept::jobs))
+        .route("/v1/logs", get(logs::logs))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{name}/drain", post(nodes::drain))
         .route("/v1/nodes/{name}/undrain", post(nodes::undrain))

@@ -9,6 +9,10 @@ use rbee_queue::{
 };
 use serde::{Deserialize, Serialize};
 
+mod kept;
+
+pub use kept::{KeptJob, KeptJobs};
+
 /// The multipart part with the [`SubmitSpec`]; it comes before the input.
 pub const PART_SPEC: &str = "spec";
 /// The multipart part with the prompts.
