@@ -7,10 +7,16 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    cancel, completions, export, infer, list, models, nodes, run, serve, status, submit, verify,
-    watch, worker,
+    cancel, completions, export, infer, list, logs, models, nodes, pause, purge, resume, retry,
+    run, serve, status, submit, verify, watch, worker,
 };
 use crate::exit_code::EXIT_CODES_HELP;
+
+/// Which commands want a server.
+const WHERE_HELP: &str = "\
+With RBEE_SERVER set, every command that asks for batches speaks to that server. Without it, list, status, export, verify
+and purge open the store of this machine directly; submit, cancel, retry, pause, resume, nodes and logs want a server on
+this machine, http://127.0.0.1:7835. `rbee run` computes here, and `rbee serve` is the server.";
 
 /// Batch inference on your own machines: a file of prompts in, one results file out, the same bytes every time.
 ///
@@ -18,7 +24,7 @@ use crate::exit_code::EXIT_CODES_HELP;
 /// at any time: the same command goes on where it stopped. Same prompts, same model file, same seed: the same bytes
 /// in the results.
 #[derive(Debug, Parser)]
-#[command(name = "rbee", version, propagate_version = true, after_long_help = EXIT_CODES_HELP, max_term_width = 100, arg_required_else_help = true)]
+#[command(name = "rbee", version, propagate_version = true, after_long_help = format!("{WHERE_HELP}\n\n{EXIT_CODES_HELP}"), max_term_width = 100, arg_required_else_help = true)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -76,8 +82,13 @@ pub enum Command {
     Status(status::StatusArgs),
     Export(export::ExportArgs),
     Cancel(cancel::CancelArgs),
+    Retry(retry::RetryArgs),
+    Pause(pause::PauseArgs),
+    Resume(resume::ResumeArgs),
+    Purge(purge::PurgeArgs),
     Verify(verify::VerifyArgs),
     Nodes(nodes::NodesArgs),
+    Logs(logs::LogsArgs),
     Models(models::ModelsArgs),
     Completions(completions::CompletionsArgs),
 }

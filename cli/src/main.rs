@@ -2,6 +2,7 @@
 //!
 //! It decides nothing about batches, models or tokens: those live in the crates it wires together.
 
+mod age;
 mod args;
 mod batch_args;
 mod batch_choice;

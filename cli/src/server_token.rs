@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use rbee_scheduler::webhook::Secret;
+
 use crate::paths::DataDir;
 
+/// The variable with the webhook secret.
+pub const WEBHOOK_VARIABLE: &str = "RBEE_WEBHOOK_SECRET";
 /// Random bytes of a secret.
 const SECRET_BYTES: usize = 32;
 /// A secret's file is one line; a longer one is none.
@@ -24,12 +28,35 @@ pub fn read(data: &DataDir) -> Result<Option<String>> {
     read_secret(&token_path(data))
 }
 
-/// The secret in a file, made at the first time.
+/// Where the webhook secret of a server of this user lies.
+pub fn webhook_path(data: &DataDir) -> PathBuf {
+    data.root().join("webhook-secret")
+}
+
+/// What webhooks are signed with: the variable's secret, else one made at the first time.
+pub fn webhook_secret(data: &DataDir) -> Result<Secret> {
+    match std::env::var(WEBHOOK_VARIABLE) {
+        Ok(text) if !text.is_empty() => Ok(Secret::read(&text)?),
+        Err(std::env::VarError::NotUnicode(_)) => bail!("{WEBHOOK_VARIABLE} is not valid UTF-8"),
+        Ok(_) | Err(std::env::VarError::NotPresent) => {
+            let path = webhook_path(data);
+            let text = made_once(&path, &|key| Secret::write(key))?;
+            Secret::read(&text).with_context(|| format!("{} cannot be used", path.display()))
+        }
+    }
+}
+
+/// The token in a file, made at the first time.
 pub fn read_or_make(path: &Path) -> Result<String> {
+    made_once(path, &|bytes| hex::encode(bytes))
+}
+
+/// The secret in a file, made of random bytes at the first time.
+fn made_once(path: &Path, write: &dyn Fn(&[u8]) -> String) -> Result<String> {
     if let Some(secret) = read_secret(path)? {
         return Ok(secret);
     }
-    let secret = random()?;
+    let secret = write(&random()?);
     let made = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -79,12 +106,12 @@ fn read_secret(path: &Path) -> Result<Option<String>> {
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
-fn random() -> Result<String> {
+fn random() -> Result<[u8; SECRET_BYTES]> {
     let mut bytes = [0; SECRET_BYTES];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
-        .context("cannot make a random token")?;
-    Ok(hex::encode(bytes))
+        .context("cannot make a random secret")?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -15,8 +15,11 @@ pub mod simulate;
 #[cfg(test)]
 mod testing;
 mod waiting;
+pub mod webhook;
 
-pub use coordinator::{Coordinator, CoordinatorHandle, CoordinatorOptions, CoordinatorStatus};
+pub use coordinator::{
+    Coordinator, CoordinatorHandle, CoordinatorOptions, CoordinatorStatus, Retention,
+};
 pub use dispatch::{Dispatched, Dispatcher, Load, Tick};
 pub use explain::explain;
 pub use placement::{

@@ -130,6 +130,12 @@ impl Client {
         response.json().await.map_err(|error| self.broken(error))
     }
 
+    /// The text of a successful answer.
+    pub async fn text(&self, request: RequestBuilder) -> Result<String, Failure> {
+        let response = self.send(request).await?;
+        response.text().await.map_err(|error| self.broken(error))
+    }
+
     /// One batch.
     pub async fn batch(&self, id: &str) -> Result<BatchView, Failure> {
         self.json(self.request(Method::GET, &["v1", "batches", id]))

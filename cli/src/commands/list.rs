@@ -81,7 +81,8 @@ async fn of_server(context: &Context, limit: u32) -> Result<Listed, Failure> {
     }
 }
 
-fn table_of(batches: &[(BatchView, Runner)]) -> Vec<String> {
+/// The batches for people.
+pub fn table_of(batches: &[(BatchView, Runner)]) -> Vec<String> {
     let now = moment::now_micros();
     let row = |(batch, runner): &(BatchView, Runner)| {
         vec![

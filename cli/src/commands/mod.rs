@@ -5,8 +5,13 @@ pub mod completions;
 pub mod export;
 pub mod infer;
 pub mod list;
+pub mod logs;
 pub mod models;
 pub mod nodes;
+pub mod pause;
+pub mod purge;
+pub mod resume;
+pub mod retry;
 pub mod run;
 pub mod serve;
 pub mod status;
@@ -100,6 +105,11 @@ pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
         (Command::Submit(args), _) => submit::run(&context(None)?, *args).await,
         (Command::Watch(args), _) => watch::run(&context(None)?, args).await,
         (Command::Cancel(args), _) => cancel::run(&context(None)?, args).await,
+        (Command::Retry(args), _) => retry::run(&context(None)?, args).await,
+        (Command::Pause(args), _) => pause::run(&context(None)?, args).await,
+        (Command::Resume(args), _) => resume::run(&context(None)?, args).await,
+        (Command::Purge(args), _) => purge::run(&context(None)?, args).await,
+        (Command::Logs(args), _) => logs::run(&context(None)?, args).await,
         (Command::Nodes(args), _) => nodes::run(&context(None)?, args).await,
         (Command::List(args), _) => list::run(&context(None)?, args).await,
         (Command::Status(args), _) => status::run(&context(None)?, args).await,

@@ -12,12 +12,14 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use rbee_scheduler::http::{self, ApiParts, Auth};
-use rbee_scheduler::{Coordinator, CoordinatorOptions};
+use rbee_scheduler::webhook::Webhooks;
+use rbee_scheduler::{Coordinator, CoordinatorOptions, Retention};
 use rbee_worker::model_files::DEFAULT_ALIAS;
 use rbee_worker::node::LeaseOptions;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::age;
 use crate::batches_home;
 use crate::blame::blame;
 use crate::client::TOKEN_VARIABLE;
@@ -40,6 +42,8 @@ use crate::talk::Talk;
 const NODE_NAME: &str = "local";
 /// How often a server's own node renews its lease before it would end.
 const HEARTBEATS_A_LEASE: u32 = 8;
+/// How long finished batches of an embedded store are kept, if nothing else is said.
+const KEPT_EMBEDDED: Duration = Duration::from_secs(30 * 86_400);
 
 /// Take batches and have them computed
 ///
@@ -54,6 +58,12 @@ Examples:
 
 Clients need the token of RBEE_API_TOKEN, or the one that it makes and prints the place of; those of the same user on this
 machine find that one by themselves.
+
+Whoever `submit --on-done URL` names gets a POST when the batch has ended: the batch as JSON, signed as Standard Webhooks
+has it. webhook-signature is `v1,` and the base64 of HMAC-SHA256 over \"webhook-id.webhook-timestamp.body\"; the secret is
+RBEE_WEBHOOK_SECRET, or one made at the first start in webhook-secret in the data directory. Servers of one cluster must
+have the same. It is sent again with growing waits for a day, and one end of a batch keeps its webhook-id.
+
 SIGTERM or Ctrl-C ends it after what runs has been given back; a second one ends it at once.")]
 pub struct ServeArgs {
     /// The address to listen on; port 0 takes a free one
@@ -85,11 +95,35 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds::parse)]
     pub stall_timeout: Duration,
 
+    /// How long finished batches are kept: 12h, 30d, 2w or `forever` [default: 30d in a SQLite file, forever in PostgreSQL]
+    #[arg(long, value_name = "TIME", value_parser = Keep::parse)]
+    pub keep: Option<Keep>,
+
+    /// Let `submit --on-done` name receivers on this machine and in private networks
+    #[arg(long, env = "RBEE_WEBHOOK_ALLOW_PRIVATE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub webhook_allow_private: bool,
+
     #[command(flatten)]
     pub home: HomeArgs,
 
     #[command(flatten)]
     pub engine: EngineArgs,
+}
+
+/// How long finished batches are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    Forever,
+    For(Duration),
+}
+
+impl Keep {
+    fn parse(text: &str) -> Result<Keep, String> {
+        match text {
+            "forever" => Ok(Keep::Forever),
+            text => age::parse(text).map(Keep::For),
+        }
+    }
 }
 
 /// The parent's part. A server that computes in its own process is started again when a job brings it down; one of a
@@ -119,7 +153,8 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
     };
     let home = home::open_batches(shape, database, context.process()).await?;
     tell(context, &args, &home, address)?;
-    let (coordinator, handle) = Coordinator::new(home.batches.clone(), args.coordinator());
+    let options = coordinator_options(context, &args, &home.shape)?;
+    let (coordinator, handle) = Coordinator::new(home.batches.clone(), options);
     let parts = ApiParts {
         batches: home.batches.clone(),
         models: Arc::new(ServerModels::open(
@@ -132,6 +167,7 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
         coordinator: handle,
         usual_model: DEFAULT_ALIAS.to_owned(),
         today: moment::today,
+        logs: logging::tail(),
     };
     let (requests, working, leading) = (
         CancellationToken::new(),
@@ -205,16 +241,31 @@ async fn own_node(
     })
 }
 
-impl ServeArgs {
-    fn coordinator(&self) -> CoordinatorOptions {
-        CoordinatorOptions {
-            lease: Duration::from_millis(self.lease_ms),
-            sweep: Duration::from_millis(self.sweep_ms),
-            // Those are run by the `rbee run` that made them.
-            skip_owner: Some(batches_home::OWNER.to_owned()),
-            ..CoordinatorOptions::default()
-        }
-    }
+fn coordinator_options(
+    context: &Context,
+    args: &ServeArgs,
+    shape: &Shape,
+) -> Result<CoordinatorOptions, Failure> {
+    let retention = match (args.keep, shape) {
+        (Some(Keep::For(keep)), _) => Some(keep),
+        (None, Shape::Embedded) => Some(KEPT_EMBEDDED),
+        (Some(Keep::Forever), _) | (None, _) => None,
+    };
+    Ok(CoordinatorOptions {
+        lease: Duration::from_millis(args.lease_ms),
+        sweep: Duration::from_millis(args.sweep_ms),
+        // Those are run by the `rbee run` that made them.
+        skip_owner: Some(batches_home::OWNER.to_owned()),
+        webhooks: Some(Webhooks::new(
+            server_token::webhook_secret(&context.data()?)?,
+            args.webhook_allow_private,
+        )),
+        retention: retention
+            .map(|keep| Retention { owner: None, keep })
+            .into_iter()
+            .collect(),
+        ..CoordinatorOptions::default()
+    })
 }
 
 async fn listen(address: &str) -> Result<TcpListener, Failure> {

@@ -4,10 +4,12 @@
 //! the inbox forgets it. Whatever is cut off in between, `resume` and `sweep` put right.
 
 mod export;
+mod purge;
 mod submit;
 mod work;
 
 pub use export::{Export, ExportLine, PageRenderer};
+pub use purge::PurgeError;
 pub use submit::{Submission, SubmitError, Submitted};
 pub use work::{requests_of, work_of};
 
@@ -179,24 +181,6 @@ impl Batches {
             }
         }
     }
-
-    /// Deletes a batch and all that belongs to it. Refused while a process runs it.
-    pub async fn purge(&self, batch: &Batch) -> Result<(), PurgeError> {
-        let _lock = self.take(&batch.id)?;
-        self.store.batch_delete(batch.no).await?;
-        Ok(())
-    }
-}
-
-/// Why a batch was not purged.
-#[derive(Debug, thiserror::Error)]
-pub enum PurgeError {
-    /// A process runs it.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 #[cfg(test)]

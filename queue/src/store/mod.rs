@@ -75,6 +75,14 @@ pub trait Store: Send + Sync {
     /// from the oldest to the newest. Paused ones are among them.
     async fn batch_open(&self) -> Result<Vec<Batch>, StoreError>;
 
+    /// Batches that ended longer ago than `age` by the store's clock, oldest first; `owner` `None` means all.
+    async fn batch_ended(
+        &self,
+        owner: Option<&str>,
+        age: Duration,
+        limit: usize,
+    ) -> Result<Vec<Batch>, StoreError>;
+
     /// The terminal batches whose end was not told yet and is due to be told now.
     async fn batch_untold(&self, limit: usize) -> Result<Vec<Untold>, StoreError>;
 

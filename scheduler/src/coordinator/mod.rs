@@ -11,16 +11,20 @@ mod interactive;
 mod ledger;
 mod reconcile;
 mod rescue;
+mod retention;
 mod sight;
 mod status;
 mod sweep;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod trouble;
 
+pub use retention::Retention;
 pub use status::CoordinatorStatus;
 
 use crate::placer::Placer;
+use crate::webhook::Webhooks;
 use claims::Claims;
 use feed::Feed;
 use ledger::Ledger;
@@ -50,6 +54,12 @@ pub struct CoordinatorOptions {
     pub leader_lease: Duration,
     /// Batches of this owner are not run.
     pub skip_owner: Option<String>,
+    /// How receivers are told of finished batches; `None`: they are not.
+    pub webhooks: Option<Webhooks>,
+    /// The wait before a receiver that did not hear is told again for the first time.
+    pub tell_again: Duration,
+    /// Which finished batches are deleted, and when.
+    pub retention: Vec<Retention>,
 }
 
 impl Default for CoordinatorOptions {
@@ -60,6 +70,9 @@ impl Default for CoordinatorOptions {
             sweep: Duration::from_secs(2),
             leader_lease: Duration::from_secs(5),
             skip_owner: None,
+            webhooks: None,
+            tell_again: Duration::from_secs(2),
+            retention: Vec::new(),
         }
     }
 }
@@ -69,9 +82,21 @@ impl Default for CoordinatorOptions {
 pub struct CoordinatorHandle {
     woken: Arc<Notify>,
     status: watch::Receiver<CoordinatorStatus>,
+    skip_owner: Option<String>,
+    webhooks: Option<Webhooks>,
 }
 
 impl CoordinatorHandle {
+    /// Whether batches of an owner are left to whoever made them.
+    pub fn leaves_alone(&self, owner: &str) -> bool {
+        self.skip_owner.as_deref() == Some(owner)
+    }
+
+    /// How receivers are told of finished batches; `None`: they are not.
+    pub fn webhooks(&self) -> Option<&Webhooks> {
+        self.webhooks.as_ref()
+    }
+
     /// Something was submitted, cancelled, paused, resumed or retried: look now.
     pub fn wake(&self) {
         self.woken.notify_one();
@@ -129,6 +154,8 @@ impl Coordinator {
         let handle = CoordinatorHandle {
             woken: Arc::clone(&woken),
             status: seen,
+            skip_owner: options.skip_owner.clone(),
+            webhooks: options.webhooks.clone(),
         };
         let shared = Shared {
             placer: Placer::new(batches.clone()),
@@ -214,6 +241,8 @@ async fn lead(shared: &Arc<Shared>, term: u64, until: Instant, stop: &Cancellati
         () = lost(shared, until) => Ended::LeadLost,
         error = feed.run() => Ended::Failed(error),
         error = sweep.run() => Ended::Failed(error),
+        error = tell::tell(shared) => Ended::Failed(error),
+        error = retention::retain(shared) => Ended::Failed(error),
     };
     shared.status.send_modify(|status| {
         *status = CoordinatorStatus {

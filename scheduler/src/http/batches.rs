@@ -43,6 +43,21 @@ impl Server {
         Ok(find(self.batches.store().as_ref(), wanted).await?)
     }
 
+    /// The batch that a path names, if this server runs it.
+    async fn own_batch(&self, wanted: &str) -> Result<Batch, ApiError> {
+        let batch = self.batch(wanted).await?;
+        match self.coordinator.leaves_alone(&batch.owner) {
+            true => Err(ApiError::conflict(
+                "not_this_servers",
+                format!(
+                    "{} belongs to `rbee run`: that command goes on with it, and Ctrl-C stops it",
+                    batch.id
+                ),
+            )),
+            false => Ok(batch),
+        }
+    }
+
     async fn reloaded(&self, batch: &Batch) -> Result<Json<BatchView>, ApiError> {
         let batch = self.batches.store().batch_get(&batch.id).await?;
         let batch = batch.ok_or_else(|| ApiError::not_found("the batch was purged just now"))?;
@@ -113,7 +128,7 @@ pub async fn cancel(
     State(server): State<Server>,
     Path(id): Path<String>,
 ) -> Result<Json<BatchView>, ApiError> {
-    let batch = server.batch(&id).await?;
+    let batch = server.own_batch(&id).await?;
     server.batches.store().batch_cancel(batch.no).await?;
     server.coordinator.wake();
     server.reloaded(&batch).await
@@ -131,7 +146,7 @@ pub async fn pause(
     Path(id): Path<String>,
     body: Option<Json<PauseBody>>,
 ) -> Result<Json<BatchView>, ApiError> {
-    let batch = server.batch(&id).await?;
+    let batch = server.own_batch(&id).await?;
     if batch.status.is_terminal() {
         let message = format!(
             "{} is {}: there is nothing to pause",
@@ -152,7 +167,7 @@ pub async fn resume(
     State(server): State<Server>,
     Path(id): Path<String>,
 ) -> Result<Json<BatchView>, ApiError> {
-    let batch = server.batch(&id).await?;
+    let batch = server.own_batch(&id).await?;
     server.batches.store().batch_pause(batch.no, None).await?;
     server.coordinator.wake();
     server.reloaded(&batch).await
@@ -163,7 +178,7 @@ pub async fn retry(
     State(server): State<Server>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let batch = server.batch(&id).await?;
+    let batch = server.own_batch(&id).await?;
     let retried = server.batches.store().retry_failed(batch.no, false).await?;
     server.coordinator.wake();
     let Json(view) = server.reloaded(&batch).await?;
@@ -176,7 +191,7 @@ pub async fn purge(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let batch = server.batch(&id).await?;
-    if !batch.status.is_terminal() {
+    if !batch.status.is_terminal() && !server.coordinator.leaves_alone(&batch.owner) {
         let message = format!("{} is {}: cancel it first", batch.id, batch.status);
         return Err(ApiError::conflict("wrong_state", message));
     }

@@ -167,6 +167,7 @@ impl From<LockError> for ApiError {
 impl From<PurgeError> for ApiError {
     fn from(error: PurgeError) -> ApiError {
         match error {
+            PurgeError::Open { .. } => ApiError::conflict("wrong_state", error.to_string()),
             PurgeError::Lock(error) => error.into(),
             PurgeError::Store(error) => error.into(),
         }

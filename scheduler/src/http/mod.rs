@@ -11,8 +11,10 @@
 //! | `GET /v1/batches/{id}/events` | `events`, `running_text` |
 //! | `GET /v1/batches/{id}/jobs/{index}`, `…/events` | `jobs` |
 //! | `POST /v1/infer` | `infer` |
+//! | `GET /v1/batches/{id}/jobs` | `kept` |
 //! | `GET /v1/nodes`, `…/drain`, `…/undrain`, `…/logs` | `nodes` |
 //! | `GET`, `HEAD`, `PUT /v1/models/blobs/{sha}` | `blobs` |
+//! | `GET /v1/logs` | `logs` |
 //! | `/health`, `/ready` | `health` |
 
 pub mod auth;
@@ -25,7 +27,9 @@ pub mod find;
 mod health;
 mod infer;
 mod jobs;
+mod kept;
 mod layers;
+mod logs;
 mod nodes;
 mod results;
 mod running_text;
@@ -107,6 +111,9 @@ pub trait Models: Send + Sync {
     fn keep(&self, sha256: &ModelSha, file: tempfile::NamedTempFile) -> std::io::Result<()>;
 }
 
+/// Gives the last lines of this process's log, at most so many.
+pub type LogTail = Arc<dyn Fn(usize) -> String + Send + Sync>;
+
 /// What the API stands on.
 pub struct ApiParts {
     /// Store and queue.
@@ -123,6 +130,8 @@ pub struct ApiParts {
     pub usual_model: String,
     /// Today's date, `YYYY-MM-DD`, for the templates of single requests.
     pub today: fn() -> String,
+    /// The end of this process's log.
+    pub logs: LogTail,
 }
 
 /// The API's state; cheap to clone.
@@ -136,6 +145,7 @@ pub struct Inner {
     auth: Auth,
     spool: PathBuf,
     coordinator: CoordinatorHandle,
+    logs: LogTail,
     uploads: Arc<Semaphore>,
     usual_model: String,
     today: fn() -> String,
@@ -165,6 +175,7 @@ impl Server {
             coordinator: parts.coordinator,
             usual_model: parts.usual_model,
             today: parts.today,
+            logs: parts.logs,
             uploads: Arc::new(Semaphore::new(MAX_UPLOADS)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             stop,
@@ -212,6 +223,8 @@ fn router(server: Server) -> Router {
         .route("/v1/batches/{id}/pause", post(batches::pause))
         .route("/v1/batches/{id}/resume", post(batches::resume))
         .route("/v1/batches/{id}/retry", post(batches::retry))
+        .route("/v1/batches/{id}/jobs", get(kept::jobs))
+        .route("/v1/logs", get(logs::logs))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{name}/drain", post(nodes::drain))
         .route("/v1/nodes/{name}/undrain", post(nodes::undrain))

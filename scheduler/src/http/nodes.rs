@@ -71,6 +71,11 @@ pub struct LogQuery {
     lines: Option<usize>,
 }
 
+/// How many lines that is.
+pub(super) fn lines(query: &LogQuery) -> usize {
+    query.lines.unwrap_or(USUAL_LINES).clamp(1, MAX_LINES)
+}
+
 /// `GET /v1/nodes/{name}/logs`: the last lines of the node's log, as it keeps them.
 pub async fn logs(
     State(server): State<Server>,
@@ -82,7 +87,7 @@ pub async fn logs(
         .find(|node| is_there(node))
         .ok_or_else(|| ApiError::conflict("node_lost", format!("the node {name} is lost")))?;
     let ask = NodeInstance::generate().to_string();
-    let lines = query.lines.unwrap_or(USUAL_LINES).clamp(1, MAX_LINES);
+    let lines = lines(&query);
     let queue = server.batches.queue();
     let message = Control::Logs {
         ask: ask.clone(),

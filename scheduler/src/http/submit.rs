@@ -43,6 +43,7 @@ pub async fn submit(
         })?;
     let spec = read_spec(&mut form).await?;
     check(&spec)?;
+    check_receiver(&server, &spec).await?;
     let input = next_part(&mut form, PART_INPUT).await?;
     let (file, survey) = receive(&server, input, &spec).await?;
     let (models, warnings) = resolve_all(&server, &spec, &survey).await?;
@@ -129,14 +130,19 @@ fn check(spec: &SubmitSpec) -> Result<(), ApiError> {
             "a key and a new batch at any rate exclude each other".to_owned()
         ));
     }
-    if let Some(url) = &spec.on_done {
-        let fits = reqwest::Url::parse(url)
-            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        if !fits {
-            return Err(bad("on_done must be an http or https URL".to_owned()));
-        }
-    }
     Ok(())
+}
+
+/// Whether the receiver could be told, as far as that is known now.
+async fn check_receiver(server: &Server, spec: &SubmitSpec) -> Result<(), ApiError> {
+    let Some(url) = &spec.on_done else {
+        return Ok(());
+    };
+    let bad = |message: String| ApiError::bad("invalid_spec", message).about("on_done");
+    let webhooks = (server.coordinator.webhooks())
+        .ok_or_else(|| bad("this server tells nobody when a batch is done".to_owned()))?;
+    let checked = webhooks.check(url).await;
+    checked.map_err(|error| bad(format!("on_done cannot be told: {error}")))
 }
 
 /// Spools the input and looks at it while it comes in.

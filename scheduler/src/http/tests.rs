@@ -2,6 +2,7 @@
 
 use super::types::{BatchView, Frame, KnownModel, PART_INPUT, PART_SPEC, SubmitSpec, Submitted};
 use super::*;
+use crate::webhook::{Secret, Webhooks};
 use crate::{Coordinator, CoordinatorOptions};
 use rbee_queue::batch::Priority;
 use rbee_queue::jsonl::LineOptions;
@@ -82,7 +83,13 @@ pub(super) async fn site() -> Site {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     // It does not run: the tests answer jobs themselves.
-    let (_, coordinator) = Coordinator::new(batches.clone(), CoordinatorOptions::default());
+    let secret = Secret::read("a secret of the tests").unwrap();
+    let options = CoordinatorOptions {
+        skip_owner: Some("local".to_owned()),
+        webhooks: Some(Webhooks::new(secret, false)),
+        ..CoordinatorOptions::default()
+    };
+    let (_, coordinator) = Coordinator::new(batches.clone(), options);
     let parts = ApiParts {
         batches: batches.clone(),
         models: Arc::new(TestModels(models)),
@@ -91,6 +98,7 @@ pub(super) async fn site() -> Site {
         coordinator,
         usual_model: "m".to_owned(),
         today: || "2026-01-02".to_owned(),
+        logs: Arc::new(|lines| format!("the last {lines} lines\n")),
     };
     let stop = CancellationToken::new();
     tokio::spawn(serve(listener, parts, stop.clone()));
@@ -358,4 +366,58 @@ async fn model_files_are_kept_only_if_they_are_what_their_name_says() {
     assert_eq!(rest.bytes().await.unwrap().len(), 10);
     let strange = site.get("/v1/models/blobs/..%2f..%2fetc%2fpasswd").await;
     assert_eq!(error(strange).await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn jobs_are_given_as_they_are_kept() {
+    let site = site().await;
+    let batch = site.submitted(prompts(3)).await;
+    let path = |at: &str| format!("/v1/batches/{}/jobs?at={at}", batch.id);
+    let kept: types::KeptJobs = site.get(&path("2,0,9")).await.json().await.unwrap();
+    let lines: Vec<&str> = kept.jobs.iter().map(|job| job.line.as_str()).collect();
+    assert_eq!(
+        lines,
+        [r#"{"prompt": "number 2"}"#, r#"{"prompt": "number 0"}"#]
+    );
+    assert!(kept.jobs.iter().all(|job| job.record.is_none()));
+    assert_eq!((kept.spec.seed, kept.models.len()), (0, 1));
+    for wrong in ["", "x", "1,,2", "-1"] {
+        let refused = error(site.get(&path(wrong)).await).await;
+        assert_eq!(refused.0, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    let many = vec!["0"; 101].join(",");
+    assert_eq!(
+        site.get(&path(&many)).await.status(),
+        StatusCode::BAD_REQUEST
+    );
+    let log = site.get("/v1/logs?lines=7").await.text().await.unwrap();
+    assert_eq!(log, "the last 7 lines\n");
+}
+
+#[tokio::test]
+async fn batches_of_runs_are_shown_and_left_alone() {
+    let site = site().await;
+    let mut submission = crate::testing::submission("local");
+    submission.models = vec![BatchModel {
+        no: ModelNo(0),
+        requested: "a".into(),
+        sha256: None,
+        revision: None,
+        numerics: None,
+    }];
+    let input = std::io::Cursor::new(prompts(1));
+    let made = site.batches.submit(input, submission).await.unwrap();
+    let rbee_queue::batches::Submitted::New(batch, lock) = made else {
+        panic!("{made:?}");
+    };
+    let path = |verb: &str| format!("/v1/batches/{}{verb}", batch.id);
+    assert_eq!(site.get(&path("")).await.status(), StatusCode::OK);
+    for verb in ["/cancel", "/pause", "/resume", "/retry"] {
+        let refused = error(site.post(&path(verb)).await).await;
+        assert_eq!(refused.1, "not_this_servers", "{verb}");
+    }
+    let purge = || site.request(Method::DELETE, &path("")).send();
+    assert_eq!(error(purge().await.unwrap()).await.1, "batch_is_run");
+    drop(lock);
+    assert_eq!(purge().await.unwrap().status(), StatusCode::OK);
 }

@@ -13,6 +13,9 @@ mod events;
 pub use events::{
     JobView, ProgressEvent, ResetEvent, ResultEvent, TextPiece, Trouble, WatchedNode, event,
 };
+mod kept;
+
+pub use kept::{KeptJob, KeptJobs};
 
 /// The multipart part with the [`SubmitSpec`]; it comes before the input.
 pub const PART_SPEC: &str = "spec";

@@ -66,6 +66,7 @@ pass_on! {
     fn batch_free_key(batch: BatchNo) -> ();
     fn batch_list(owner: Option<&str>, after: Option<&BatchId>, limit: usize) -> Vec<Batch>;
     fn batch_open() -> Vec<Batch>;
+    fn batch_ended(owner: Option<&str>, age: Duration, limit: usize) -> Vec<Batch>;
     fn batch_untold(limit: usize) -> Vec<Untold>;
     fn batch_told(batch: BatchNo, again_in: Option<Duration>) -> ();
     fn batch_pause(batch: BatchNo, reason: Option<&str>) -> ();

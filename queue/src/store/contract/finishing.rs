@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::state::{BatchStatus, JobState};
+use std::time::Duration;
 
 fn stored(finish_no: u64, batch_done: bool) -> FinishOutcome {
     FinishOutcome::Stored {
@@ -221,4 +222,27 @@ pub async fn state_changes_leave_lines_as_they_are(store: &dyn Store) {
         let found = store.job_get(&[at(&batch, index)]).await.unwrap();
         assert_eq!(found[0].as_ref().unwrap().line, job(index).line);
     }
+}
+
+pub async fn ended_batches_are_found_by_owner_and_age(store: &dyn Store) {
+    const OLD: Duration = Duration::from_secs(3_600);
+    let done = shown(store, vec![job(0)]).await;
+    let attempt = placed(store, at(&done, 0)).await;
+    finish(store, at(&done, 0), attempt, answer("a")).await;
+    let cancelled = shown(store, vec![job(0)]).await;
+    store.batch_cancel(cancelled.no).await.unwrap();
+    let retried = shown(store, vec![job(0)]).await;
+    store.batch_cancel(retried.no).await.unwrap();
+    store.retry_failed(retried.no, false).await.unwrap();
+    shown(store, vec![job(0)]).await;
+    let ended = async |owner, age, limit| {
+        let found = store.batch_ended(owner, age, limit).await.unwrap();
+        found.iter().map(|batch| batch.no).collect::<Vec<_>>()
+    };
+    let both = [done.no, cancelled.no];
+    assert_eq!(ended(None, Duration::ZERO, 9).await, both);
+    assert_eq!(ended(Some(OWNER), Duration::ZERO, 9).await, both);
+    assert_eq!(ended(None, Duration::ZERO, 1).await, [done.no]);
+    assert_eq!(ended(Some("nobody"), Duration::ZERO, 9).await, []);
+    assert_eq!(ended(None, OLD, 9).await, []);
 }

@@ -73,6 +73,7 @@ macro_rules! store_contract {
             nodes: placed_jobs_are_found_by_node_and_by_batch,
             nodes: open_batches_come_by_priority_and_age,
             nodes: end_of_a_batch_is_told_until_it_is_heard,
+            finishing: ended_batches_are_found_by_owner_and_age,
         );
     };
     ($open:path; $($group:ident: $name:ident,)*) => {

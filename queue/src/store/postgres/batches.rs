@@ -123,6 +123,26 @@ pub async fn hidden(tx: &mut PgConnection) -> Result<Vec<HiddenBatch>, Failure> 
         .collect()
 }
 
+pub async fn ended(
+    tx: &mut PgConnection,
+    owner: Option<&str>,
+    age: Duration,
+    most: usize,
+) -> Result<Vec<Batch>, Failure> {
+    let sql = format!(
+        "SELECT {BATCH_COLUMNS} FROM batches WHERE visible = 1 AND ($1::text IS NULL OR owner = $1) \
+         AND finished_at_us <= rbee_now_us() - $2 \
+         AND status IN ('completed', 'failed', 'expired', 'cancelled') ORDER BY batch_no LIMIT $3"
+    );
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(owner)
+        .bind(micros(age))
+        .bind(limit(most))
+        .fetch_all(&mut *tx)
+        .await?;
+    with_models(tx, &found).await
+}
+
 pub async fn untold(tx: &mut PgConnection, most: usize) -> Result<Vec<Untold>, Failure> {
     let sql = format!(
         "SELECT {BATCH_COLUMNS}, tell_tries FROM batches WHERE visible = 1 \

@@ -114,6 +114,18 @@ impl Store for PostgresStore {
             .await
     }
 
+    async fn batch_ended(
+        &self,
+        owner: Option<&str>,
+        age: Duration,
+        limit: usize,
+    ) -> Result<Vec<Batch>, StoreError> {
+        self.call(PLAIN, &(owner, age, limit), |tx, (owner, age, limit)| {
+            Box::pin(batches::ended(tx, *owner, *age, *limit))
+        })
+        .await
+    }
+
     async fn batch_untold(&self, limit: usize) -> Result<Vec<Untold>, StoreError> {
         self.call(PLAIN, &limit, |tx, limit| {
             Box::pin(batches::untold(tx, *limit))

@@ -252,6 +252,15 @@ impl Store for SqliteStore {
         self.open_batches().await
     }
 
+    async fn batch_ended(
+        &self,
+        owner: Option<&str>,
+        age: Duration,
+        limit: usize,
+    ) -> Result<Vec<Batch>, StoreError> {
+        self.ended(owner, age, limit).await
+    }
+
     async fn batch_untold(&self, limit: usize) -> Result<Vec<Untold>, StoreError> {
         self.untold(limit).await
     }

@@ -230,6 +230,31 @@ impl SqliteStore {
         Ok(batches)
     }
 
+    pub(super) async fn ended(
+        &self,
+        owner: Option<&str>,
+        age: Duration,
+        limit: usize,
+    ) -> Result<Vec<Batch>, StoreError> {
+        let sql = format!(
+            "SELECT {BATCH_COLUMNS} FROM batches WHERE visible = 1 AND ($1 IS NULL OR owner = $1) \
+             AND finished_at_us <= $2 AND status IN ('completed', 'failed', 'expired', 'cancelled') \
+             ORDER BY batch_no LIMIT $3"
+        );
+        let found = sqlx::query(AssertSqlSafe(sql))
+            .bind(owner)
+            .bind(now_us() - micros(age))
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|error| self.error(error))?;
+        let mut batches = Vec::with_capacity(found.len());
+        for row in found {
+            batches.extend(self.with_models(Some(row)).await?);
+        }
+        Ok(batches)
+    }
+
     pub(super) async fn untold(&self, limit: usize) -> Result<Vec<Untold>, StoreError> {
         let sql = format!(
             "SELECT {BATCH_COLUMNS}, tell_tries FROM batches WHERE visible = 1 \

@@ -75,7 +75,11 @@ async fn wrong_specs_are_refused_in_words() {
         on_done: Some("ftp://x".into()),
         ..spec()
     };
-    for spec in [wrong, no_url] {
+    let private = SubmitSpec {
+        on_done: Some("http://127.0.0.1:9/".into()),
+        ..spec()
+    };
+    for spec in [wrong, no_url, private] {
         let (status, code, _) = error(site.submit(&spec, prompts(1)).await).await;
         assert_eq!((status.as_u16(), code.as_str()), (400, "invalid_spec"));
     }

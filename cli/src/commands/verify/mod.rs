@@ -1,16 +1,20 @@
 //! `rbee verify`: computes some jobs of a batch again and compares the bytes.
+//!
+//! Owns the computing and the comparing. Which jobs is in `sample`, where they are read in `subject`.
+
+mod sample;
+mod subject;
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use rbee_queue::jsonl::parse_line;
-use rbee_queue::store::{Store, StoredJob};
-use rbee_queue::{Batch, BatchModel, JobIndex, JobRef, ModelNo, Outcome as JobOutcome};
+use rbee_queue::{BatchId, BatchModel, BatchSpec, ModelNo, Outcome as JobOutcome, ResultRecord};
+use rbee_scheduler::http::types::KeptJob;
 use rbee_worker::engine::{EngineEvent, EngineJob, Priority};
 use serde_json::json;
 
-use crate::batch_choice;
 use crate::batch_view::{counted, input_lines};
 use crate::commands::Context;
 use crate::engine_args::{EngineArgs, EngineKind, KvChoice, MachineArgs};
@@ -18,22 +22,26 @@ use crate::engine_host::{EngineHost, Source, stub_model};
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::table;
+use sample::Sample;
+use subject::Subject;
 
 /// Jobs that the engine gets at once.
 const JOBS_WITH_ENGINE: usize = 256;
 /// Jobs of the sample that are read at once.
-const JOBS_A_READ: usize = 1000;
+const JOBS_A_READ: usize = 100;
 /// Line numbers that are told.
 const LINES_SHOWN: usize = 20;
 
 /// Compute some jobs of a batch again and compare the bytes with what is kept
 ///
-/// Exits with 0 if every result is the same, with 1 if one differs.
+/// It is computed on this machine, with the model that the batch was computed with, wherever the batch is kept. Exits
+/// with 0 if every result is the same, with 1 if one differs.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Examples:
   rbee verify last --sample 1%
-  rbee verify batch_019a --sample 20 --threads 1")]
+  rbee verify batch_019a --sample 20 --threads 1
+  RBEE_SERVER=http://host:7835 rbee verify last      what other machines computed, computed again on this one")]
 pub struct VerifyArgs {
     /// The batch: its id, the beginning of its id, or `last`
     #[arg(value_name = "ID")]
@@ -51,73 +59,30 @@ pub struct VerifyArgs {
     pub machine: MachineArgs,
 }
 
-/// How much of a batch is looked at.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Sample {
-    /// A share, above 0 and at most 1.
-    Share(f64),
-    /// A number of jobs.
-    Jobs(u64),
-}
-
-impl std::str::FromStr for Sample {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Sample, String> {
-        let bad = || "must be a share such as 1% or a number of jobs such as 20".to_owned();
-        if let Some(percent) = text.strip_suffix('%') {
-            let percent: f64 = percent.trim().parse().map_err(|_| bad())?;
-            if !(percent > 0.0 && percent <= 100.0) {
-                return Err("must be above 0% and at most 100%".to_owned());
-            }
-            return Ok(Sample::Share(percent / 100.0));
-        }
-        match text.parse() {
-            Ok(0) | Err(_) => Err(bad()),
-            Ok(jobs) => Ok(Sample::Jobs(jobs)),
-        }
-    }
-}
-
-impl Sample {
-    /// Of `total` jobs at least one, at most all.
-    pub fn count(self, total: u64) -> u64 {
-        let wanted = match self {
-            Sample::Share(share) => (total as f64 * share).ceil() as u64,
-            Sample::Jobs(jobs) => jobs,
-        };
-        wanted.max(1).min(total)
-    }
-
-    /// Which of `total` jobs, spread evenly: the same ones each time.
-    pub fn positions(self, total: u64) -> impl Iterator<Item = u64> {
-        let count = self.count(total);
-        (0..count).map(move |i| (u128::from(i) * u128::from(total) / u128::from(count)) as u64)
-    }
-}
-
 /// Computes the sample again.
 pub async fn run(context: &Context, args: VerifyArgs) -> Outcome {
-    let home = context.open_store().await?;
-    let batch = batch_choice::find(home.store(), &args.id).await?;
-    let jobs = sampled(home.store(), &batch, args.sample).await?;
+    let subject = Subject::open(context, &args.id).await?;
+    let jobs = sampled(&subject, args.sample).await?;
     let mut found = Found {
         skipped: jobs.skipped,
         ..Found::default()
     };
     let work = async {
-        for (no, jobs) in jobs.by_model {
-            let model = batch.models.iter().find(|model| model.no == no);
+        for (no, of_model) in jobs.by_model {
+            let model = jobs.models.iter().find(|model| model.no == no);
             let model = model.context(
                 "the store is damaged: a job names a model that its batch does not have",
             )?;
             Again {
                 context,
                 machine: &args.machine,
-                batch: &batch,
+                spec: jobs
+                    .spec
+                    .as_ref()
+                    .expect("jobs come with their batch's spec"),
                 model,
             }
-            .compare(jobs, &mut found)
+            .compare(of_model, &mut found)
             .await?;
         }
         Ok(())
@@ -126,8 +91,8 @@ pub async fn run(context: &Context, args: VerifyArgs) -> Outcome {
         .interrupt
         .or("interrupted: nothing was changed", work)
         .await?;
-    home.close().await;
-    found.tell(context, &batch, args.json)?;
+    found.tell(context, subject.id(), args.json)?;
+    subject.close().await;
     Ok(if found.different.is_empty() {
         ExitCode::Success
     } else {
@@ -135,48 +100,40 @@ pub async fn run(context: &Context, args: VerifyArgs) -> Outcome {
     })
 }
 
-/// The jobs of a sample that have something to compare.
+/// The jobs of a sample that have something to compare, with what their batch was made with.
 #[derive(Default)]
 struct Sampled {
-    by_model: BTreeMap<ModelNo, Vec<StoredJob>>,
+    by_model: BTreeMap<ModelNo, Vec<KeptJob>>,
+    spec: Option<BatchSpec>,
+    models: Vec<BatchModel>,
     /// Bad lines, and jobs without a result.
     skipped: u64,
 }
 
-async fn sampled(store: &dyn Store, batch: &Batch, sample: Sample) -> Result<Sampled, Failure> {
-    let positions: Vec<u64> = sample.positions(batch.counts.total).collect();
+async fn sampled(subject: &Subject, sample: Sample) -> Result<Sampled, Failure> {
+    let positions: Vec<u64> = sample.positions(subject.total()).collect();
     let mut sampled = Sampled::default();
     for chunk in positions.chunks(JOBS_A_READ) {
-        let refs: Vec<JobRef> = chunk
-            .iter()
-            .map(|index| JobRef {
-                batch: batch.no,
-                index: JobIndex(*index),
-            })
-            .collect();
-        for job in store.job_get(&refs).await? {
-            match job {
-                Some(job) if can_compare(&job) => {
-                    let model = job.model.expect("a job that can be compared has a model");
-                    sampled.by_model.entry(model).or_default().push(job);
-                }
-                _ => sampled.skipped += 1,
+        let read = subject.jobs(chunk).await?;
+        sampled.spec = Some(read.spec);
+        sampled.models = read.models;
+        sampled.skipped += (chunk.len() - read.jobs.len()) as u64;
+        for job in read.jobs {
+            match job.model.filter(|_| can_compare(&job)) {
+                Some(model) => sampled.by_model.entry(model).or_default().push(job),
+                None => sampled.skipped += 1,
             }
         }
     }
     Ok(sampled)
 }
 
-/// Whether a job has a model and a verdict about itself; failures of circumstance say nothing about bytes.
-fn can_compare(job: &StoredJob) -> bool {
-    let verdict = job
-        .result
-        .as_ref()
-        .is_some_and(|result| match &result.record.outcome {
-            JobOutcome::Completed(_) => true,
-            JobOutcome::Failed(error) => !error.is_circumstance(),
-        });
-    verdict && job.model.is_some()
+/// Whether a job has a verdict about itself; failures of circumstance say nothing about bytes.
+fn can_compare(job: &KeptJob) -> bool {
+    (job.record.as_ref()).is_some_and(|record| match &record.outcome {
+        JobOutcome::Completed(_) => true,
+        JobOutcome::Failed(error) => !error.is_circumstance(),
+    })
 }
 
 /// What came of it.
@@ -189,9 +146,9 @@ struct Found {
 }
 
 impl Found {
-    fn tell(&self, context: &Context, batch: &Batch, json: bool) -> Result<(), Failure> {
+    fn tell(&self, context: &Context, id: &BatchId, json: bool) -> Result<(), Failure> {
         if json {
-            let value = json!({"id": batch.id, "same": self.same, "different": self.different.len(),
+            let value = json!({"id": id, "same": self.same, "different": self.different.len(),
                                "different_lines": self.different, "skipped": self.skipped});
             return table::print([value.to_string()]);
         }
@@ -220,12 +177,12 @@ impl Found {
 struct Again<'a> {
     context: &'a Context,
     machine: &'a MachineArgs,
-    batch: &'a Batch,
+    spec: &'a BatchSpec,
     model: &'a BatchModel,
 }
 
 impl Again<'_> {
-    async fn compare(&self, jobs: Vec<StoredJob>, found: &mut Found) -> Result<(), Failure> {
+    async fn compare(&self, jobs: Vec<KeptJob>, found: &mut Found) -> Result<(), Failure> {
         let mut host = self.load().await?;
         let mut waiting = jobs.iter().enumerate();
         let mut running = 0;
@@ -249,7 +206,7 @@ impl Again<'_> {
             if let EngineEvent::Finished { id, record, .. } = event {
                 running -= 1;
                 let job = &jobs[id as usize];
-                let stored = job.result.as_ref().map(|result| result.record.to_json());
+                let stored = job.record.as_ref().map(ResultRecord::to_json);
                 if stored.as_deref() == Some(record.to_json().as_str()) {
                     found.same += 1;
                 } else {
@@ -261,15 +218,15 @@ impl Again<'_> {
         Ok(())
     }
 
-    fn engine_job(&self, id: u64, job: &StoredJob) -> Result<EngineJob, Failure> {
-        let request = parse_line(job.line.as_bytes(), &self.batch.spec.options).request;
+    fn engine_job(&self, id: u64, job: &KeptJob) -> Result<EngineJob, Failure> {
+        let request = parse_line(job.line.as_bytes(), &self.spec.options).request;
         let request = request.map_err(|error| anyhow!("line {}: {error}", job.line_number))?;
         Ok(EngineJob {
             id,
             request,
             job_key: job.key,
-            batch_seed: self.batch.spec.seed,
-            template_date: self.batch.spec.template_date.clone(),
+            batch_seed: self.spec.seed,
+            template_date: self.spec.template_date.clone(),
             priority: Priority::Batch,
             stream: false,
         })
@@ -282,7 +239,7 @@ impl Again<'_> {
             .model
             .sha256
             .with_context(|| format!("the model {name} was not to be had when the batch ran"))?;
-        let kv = KvChoice::from_str(&self.batch.spec.kv, false).map_err(|error| anyhow!(error))?;
+        let kv = KvChoice::from_str(&self.spec.kv, false).map_err(|error| anyhow!(error))?;
         let engine = if wanted == stub_model(name) {
             EngineKind::Stub
         } else {
@@ -316,40 +273,5 @@ impl Again<'_> {
             return Err(anyhow!(advice).into());
         }
         Ok(host)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sample_is_a_share_or_a_number() {
-        assert_eq!("1%".parse(), Ok(Sample::Share(0.01)));
-        assert_eq!("100%".parse(), Ok(Sample::Share(1.0)));
-        assert_eq!("20".parse(), Ok(Sample::Jobs(20)));
-        for text in ["", "%", "0", "0%", "101%", "-1%", "NaN%", "1.5", "some"] {
-            assert!(text.parse::<Sample>().is_err(), "{text} was taken");
-        }
-    }
-
-    #[test]
-    fn sample_takes_at_least_one_job_and_at_most_all() {
-        assert_eq!(Sample::Share(0.01).count(24), 1);
-        assert_eq!(Sample::Share(0.01).count(250), 3);
-        assert_eq!(Sample::Jobs(100).count(24), 24);
-        assert_eq!(Sample::Jobs(1).count(0), 0);
-    }
-
-    #[test]
-    fn sample_is_spread_and_names_no_job_twice() {
-        assert_eq!(
-            Sample::Jobs(4).positions(10).collect::<Vec<_>>(),
-            [0, 2, 5, 7]
-        );
-        assert_eq!(
-            Sample::Share(1.0).positions(3).collect::<Vec<_>>(),
-            [0, 1, 2]
-        );
     }
 }
