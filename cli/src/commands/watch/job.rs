@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use anyhow::anyhow;
 use rbee_queue::JobState;
 use rbee_scheduler::http::types::{JobView, TextPiece, event};
 use serde_json::json;
