@@ -53,10 +53,10 @@ fn why(batch: &Batch, model: &BatchModel, sha: &ModelSha, nodes: &[StoredNode]) 
     if able.is_empty() {
         return Some("all nodes that could run it are draining".to_owned());
     }
-    if let Some(blocked) = able.iter().find_map(|node| node.report.blocked.as_ref()) {
-        if able.iter().all(|node| node.report.blocked.is_some()) {
-            return Some(format!("results cannot be stored: {blocked}"));
-        }
+    if let Some(blocked) = able.iter().find_map(|node| node.report.blocked.as_ref())
+        && able.iter().all(|node| node.report.blocked.is_some())
+    {
+        return Some(format!("results cannot be stored: {blocked}"));
     }
     let resident =
         |node: &&&StoredNode| node.report.resident.iter().any(|there| there.model == *sha);
