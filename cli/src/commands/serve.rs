@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use rbee_queue::batch::INTERACTIVE_OWNER;
 use rbee_scheduler::http::{self, ApiParts, Auth};
 use rbee_scheduler::webhook::Webhooks;
 use rbee_scheduler::{Coordinator, CoordinatorOptions, Retention};
@@ -44,6 +45,8 @@ const NODE_NAME: &str = "local";
 const HEARTBEATS_A_LEASE: u32 = 8;
 /// How long finished batches of an embedded store are kept, if nothing else is said.
 const KEPT_EMBEDDED: Duration = Duration::from_secs(30 * 86_400);
+/// How long single requests are kept after their answer.
+const REQUESTS_KEPT: Duration = Duration::from_secs(600);
 
 /// Take batches and have them computed
 ///
@@ -260,9 +263,12 @@ fn coordinator_options(
             server_token::webhook_secret(&context.data()?)?,
             args.webhook_allow_private,
         )),
-        retention: retention
-            .map(|keep| Retention { owner: None, keep })
+        retention: (retention.map(|keep| Retention { owner: None, keep }))
             .into_iter()
+            .chain([Retention {
+                owner: Some(INTERACTIVE_OWNER.to_owned()),
+                keep: REQUESTS_KEPT,
+            }])
             .collect(),
         ..CoordinatorOptions::default()
     })

@@ -7,7 +7,6 @@
 mod cancel;
 mod claims;
 mod feed;
-mod interactive;
 mod ledger;
 mod reconcile;
 mod rescue;

@@ -1,7 +1,6 @@
 //! The slow loop: lost nodes, differences between store and inboxes, orphans.
 
 use super::Shared;
-use super::interactive::Answered;
 use super::reconcile::Suspicions;
 use super::rescue::{release_strays, rescue};
 use super::trouble::Trouble;
@@ -16,14 +15,11 @@ const IDLE_SWEEPS: u64 = 15;
 const STRAY_SWEEPS: u64 = 5;
 /// Every so many sweeps hidden batches of dead processes are looked for.
 const ORPHAN_SWEEPS: u64 = 30;
-/// Every so many sweeps answered requests are looked at.
-const ANSWERED_SWEEPS: u64 = 30;
 
 /// The loop that puts right what was cut off.
 pub(super) struct Sweep {
     shared: Arc<Shared>,
     suspicions: Suspicions,
-    answered: Answered,
     /// Lost nodes whose inboxes are gone.
     buried: HashSet<NodeInstance>,
     sweeps: u64,
@@ -34,7 +30,6 @@ impl Sweep {
         Sweep {
             shared,
             suspicions: Suspicions::default(),
-            answered: Answered::default(),
             buried: HashSet::new(),
             sweeps: 0,
         }
@@ -69,9 +64,6 @@ impl Sweep {
         }
         if self.sweeps.is_multiple_of(ORPHAN_SWEEPS) {
             shared.batches.sweep().await?;
-        }
-        if self.sweeps.is_multiple_of(ANSWERED_SWEEPS) {
-            self.answered.purge(&shared).await?;
         }
         let open = store.batch_open().await?;
         if open.is_empty() && !self.sweeps.is_multiple_of(IDLE_SWEEPS) {
