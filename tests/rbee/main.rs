@@ -1,7 +1,10 @@
 //! The integration tests, one file a subject.
 
+mod cluster;
+mod deploy;
 mod disk;
 mod engine;
+mod face;
 mod faults;
 mod hub;
 mod infer;
@@ -14,5 +17,6 @@ mod oracles;
 mod output;
 mod real_models;
 mod real_run;
+mod redis;
 mod resume;
 mod untrusted;

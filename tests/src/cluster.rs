@@ -22,6 +22,8 @@ pub struct Cluster {
     pub database: String,
     /// Where commands find the server; the last coordinator that was started.
     pub url: String,
+    /// More variables of every process.
+    pub settings: Vec<(String, String)>,
 }
 
 /// A coordinator.
@@ -51,15 +53,19 @@ impl Cluster {
             redis,
             database,
             url: String::new(),
+            settings: Vec::new(),
         }
     }
 
     /// A command with all that names this cluster.
     pub fn rbee<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Rbee {
-        self.home
+        let rbee = self
+            .home
             .rbee(arguments)
             .env("RBEE_SERVER", &self.url)
-            .env("RBEE_API_TOKEN", TOKEN)
+            .env("RBEE_API_TOKEN", TOKEN);
+        let settings = self.settings.iter();
+        settings.fold(rbee, |rbee, (name, value)| rbee.env(name, value))
     }
 
     fn member<'a>(&self, command: &[&'a str], arguments: &[&'a str]) -> Rbee {

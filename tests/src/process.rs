@@ -255,6 +255,13 @@ impl Running {
         signal("TERM", self.pid());
     }
 
+    /// A signal by name, such as `STOP`, to the process and to what it started.
+    pub fn signal_all(&self, name: &str) {
+        tree(self.pid())
+            .into_iter()
+            .for_each(|pid| signal(name, pid));
+    }
+
     /// Wait for its end.
     pub fn wait(mut self) -> Ended {
         let what = format!("the end of {}", self.shown);
