@@ -2,7 +2,6 @@
 
 use crate::certificates::Certificates;
 use crate::process::{Server, free_port, program};
-use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -119,27 +118,10 @@ impl Redis {
         }
     }
 
-    /// Runs a command, and returns what the server says.
-    ///
-    /// # Panics
-    /// When the server cannot be reached.
-    pub fn ask(&self, words: &[&str]) -> Reply {
-        let mut server =
-            TcpStream::connect(("127.0.0.1", self.port)).expect("the server can be reached");
-        let mut command = format!("*{}\r\n", words.len());
-        for word in words {
-            command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-        }
-        (server.write_all(command.as_bytes())).expect("the server takes a command");
-        Reply::read(&mut BufReader::new(server)).expect("the server answers")
-    }
-
     /// The names of all keys, in order.
     pub fn keys(&self) -> Vec<String> {
-        let Reply::List(keys) = self.ask(&["KEYS", "*"]) else {
-            panic!("KEYS answers with a list");
-        };
-        let mut keys: Vec<String> = keys.into_iter().filter_map(Reply::text).collect();
+        let said = self.ask(&["KEYS", "*"]);
+        let mut keys: Vec<String> = said.lines().map(str::to_owned).collect();
         keys.sort();
         keys
     }
@@ -174,50 +156,5 @@ pub(crate) fn until(port: u16, words: &[&str], wanted: impl Fn(&str) -> bool) {
             return;
         }
         assert!(begun.elapsed() < PATIENCE, "{words:?} at {port}: {answer}");
-    }
-}
-
-/// What a Redis server says.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Reply {
-    Nothing,
-    Text(String),
-    Number(i64),
-    List(Vec<Reply>),
-    Error(String),
-}
-
-impl Reply {
-    /// A text, if it is one.
-    pub fn text(self) -> Option<String> {
-        match self {
-            Reply::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    fn read(server: &mut impl BufRead) -> std::io::Result<Reply> {
-        let mut line = String::new();
-        server.read_line(&mut line)?;
-        let (kind, rest) = line.split_at(line.len().min(1));
-        let rest = rest.trim_end();
-        let number = || rest.parse::<i64>().expect("a count is a number");
-        Ok(match kind {
-            "+" => Reply::Text(rest.to_owned()),
-            "-" => Reply::Error(rest.to_owned()),
-            ":" => Reply::Number(number()),
-            "$" | "*" if number() < 0 => Reply::Nothing,
-            "$" => {
-                let mut bytes = vec![0; number() as usize + 2];
-                server.read_exact(&mut bytes)?;
-                bytes.truncate(bytes.len() - 2);
-                Reply::Text(String::from_utf8_lossy(&bytes).into_owned())
-            }
-            "*" => {
-                let items = (0..number()).map(|_| Reply::read(server));
-                Reply::List(items.collect::<std::io::Result<_>>()?)
-            }
-            _ => panic!("a reply begins with its kind: {line:?}"),
-        })
     }
 }

@@ -1,7 +1,10 @@
 //! The integration tests, one file a subject.
 
+mod cluster;
+mod deploy;
 mod disk;
 mod engine;
+mod face;
 mod faults;
 mod hub;
 mod infer;
@@ -15,6 +18,7 @@ mod oracles;
 mod output;
 mod real_models;
 mod real_run;
+mod redis;
 mod resume;
 mod server;
 mod untrusted;

@@ -25,6 +25,8 @@ pub struct Cluster {
     pub program: PathBuf,
     /// Where commands find the server; the last coordinator that was started.
     pub url: String,
+    /// More variables of every process.
+    pub settings: Vec<(String, String)>,
 }
 
 /// A coordinator.
@@ -55,15 +57,19 @@ impl Cluster {
             database,
             program: process::binary(),
             url: String::new(),
+            settings: Vec::new(),
         }
     }
 
     /// A command with all that names this cluster.
     pub fn rbee<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Rbee {
-        self.home
+        let rbee = self
+            .home
             .command(&self.program, arguments)
             .env("RBEE_SERVER", &self.url)
-            .env("RBEE_API_TOKEN", TOKEN)
+            .env("RBEE_API_TOKEN", TOKEN);
+        let settings = self.settings.iter();
+        settings.fold(rbee, |rbee, (name, value)| rbee.env(name, value))
     }
 
     /// A command with all that a member of this cluster knows: its store, its queue, its token.
