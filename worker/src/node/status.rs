@@ -328,5 +328,6 @@ fn sum(a: EngineStats, b: EngineStats) -> EngineStats {
         kv_blocks: a.kv_blocks + b.kv_blocks,
         kv_blocks_used: a.kv_blocks_used + b.kv_blocks_used,
         preemptions: a.preemptions + b.preemptions,
+        shared_tokens: a.shared_tokens + b.shared_tokens,
     }
 }
