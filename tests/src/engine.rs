@@ -1,7 +1,7 @@
 //! Jobs through the engine, in this process.
 
 use rbee_queue::{Endpoint, Input, JobError, JobKey, Outcome, Params, Request, ResultRecord};
-use rbee_worker::engine::step::{BlockId, SeqChunk, StepError, StepModel};
+use rbee_worker::engine::step::{SeqChunk, StepError, StepModel};
 use rbee_worker::engine::{Engine, EngineEvent, EngineJob, EngineOptions, Priority, TextFace};
 
 /// Events that may wait for the collecting test.

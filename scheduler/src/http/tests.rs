@@ -8,7 +8,9 @@ use rbee_queue::batch::Priority;
 use rbee_queue::jsonl::LineOptions;
 use rbee_queue::record::{Choice, Completed, FinishReason, JobStats, ResultRecord};
 use rbee_queue::store::{Finish, Place, PlaceOutcome};
-use rbee_queue::{BatchSpec, JobIndex, JobRef, MemoryQueue, NodeInstance, SqliteStore, Usage};
+use rbee_queue::{
+    BatchModel, BatchSpec, JobIndex, JobRef, MemoryQueue, ModelNo, NodeInstance, SqliteStore, Usage,
+};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};

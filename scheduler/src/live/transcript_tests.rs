@@ -154,7 +154,7 @@ fn every_token_comes_once_and_in_order_whatever_is_lost_repeated_or_reordered() 
             wire.truncate(wire.len() - dice.below(wire.len().min(5)));
             for event in wire.drain(..) {
                 if transcript.add(&event) == Joined::Gap {
-                    let asked = speaker.snapshot(event.attempt, dice.below(TOKENS.len() + 1));
+                    let asked = speaker.snapshot(event.attempt.0, dice.below(TOKENS.len() + 1));
                     transcript.add(&asked);
                 }
                 if dice.below(3) == 0 {
