@@ -47,8 +47,7 @@ fn build_with_failpoints() -> Result<()> {
         "build",
         "--release",
         "--workspace",
-        "--bin",
-        "rbee",
+        "--all-targets",
         "--features",
         "rbee/failpoints",
     ]))?;

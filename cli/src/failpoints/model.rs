@@ -1,6 +1,6 @@
 //! The moment at which a sequence got its first token.
 
-use rbee_worker::engine::step::{BlockId, SeqChunk, StepError, StepModel};
+use rbee_worker::engine::step::{SeqChunk, StepError, StepModel};
 
 use super::at;
 
@@ -30,9 +30,5 @@ impl StepModel for FailModel {
 
     fn sequential(&self) -> bool {
         self.0.sequential()
-    }
-
-    fn copy_block(&mut self, from: BlockId, to: BlockId) {
-        self.0.copy_block(from, to);
     }
 }

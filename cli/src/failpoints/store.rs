@@ -46,6 +46,7 @@ pass_on! {
     fn batch_open() -> Vec<Batch>;
     fn batch_untold(limit: usize) -> Vec<Untold>;
     fn batch_told(batch: BatchNo, again_in: Option<Duration>) -> ();
+    fn batch_ended(owner: Option<&str>, age: Duration, limit: usize) -> Vec<Batch>;
     fn batch_pause(batch: BatchNo, reason: Option<&str>) -> ();
     fn batch_cancel(batch: BatchNo) -> u64;
     fn model_resolve(batch: BatchNo, model: BatchModel) -> ();
