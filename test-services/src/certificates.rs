@@ -1,6 +1,6 @@
 //! Certificates of a test's own authority: one for servers on this machine, one for their clients.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::path::PathBuf;
 
 /// The authority's and the others' files, as PEM. They go with this.
@@ -18,14 +18,14 @@ impl Certificates {
     /// Makes them.
     pub fn new() -> Certificates {
         let dir = tempfile::tempdir().expect("a temporary folder can be made");
-        let mut authority = params(&[]);
+        let mut authority = params("authority", &[]);
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(authority, key()).expect("it can be signed");
         let made = Certificates { dir };
         made.keep("ca.pem", &authority.pem());
         for name in ["server", "client"] {
             let own = key();
-            let signed = params(&["localhost", "127.0.0.1"]).signed_by(&own, &authority);
+            let signed = params(name, &["localhost", "127.0.0.1"]).signed_by(&own, &authority);
             made.keep(
                 &format!("{name}.pem"),
                 &signed.expect("it can be signed").pem(),
@@ -50,9 +50,13 @@ impl Certificates {
     }
 }
 
-fn params(names: &[&str]) -> CertificateParams {
+/// Who it is about, and under which names a server is reached. One that is called like its authority would count as
+/// signed by itself.
+fn params(who: &str, names: &[&str]) -> CertificateParams {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    CertificateParams::new(names).expect("these are names")
+    let mut params = CertificateParams::new(names).expect("these are names");
+    params.distinguished_name.push(DnType::CommonName, who);
+    params
 }
 
 fn key() -> KeyPair {
