@@ -293,10 +293,7 @@ fn one_request_is_answered_at_once(site: &Site<'_>) {
         .unwrap()
         .body();
     assert_eq!(result["text"], reader.text);
-    assert!(
-        reader.attempts == [1] && reader.next == 50,
-        "{result}"
-    );
+    assert!(reader.attempts == [1] && reader.next == 50, "{result}");
     let flags = ["infer", "--prompt", "hello", "--max-tokens", "20"];
     let (streamed, whole) = (
         site.rbee(&flags).exits(0),
