@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::anyhow;
-use rbee_scheduler::http::types::{TextPiece, event};
+use rbee_scheduler::http::types::{JobView, TextPiece, event};
 use reqwest::Method;
 use reqwest::header::ACCEPT;
 use serde_json::{Map, Value, json};
@@ -28,8 +28,17 @@ pub async fn run(context: &Context, args: &InferArgs) -> Outcome {
         let request = request.header(ACCEPT, "text/event-stream");
         let mut events = EventReader::new(client.send(request).await?);
         let mut text = Printed::default();
+        let mut said = None;
         while let Some(raw) = events.next(&client).await? {
             match raw.name.as_str() {
+                event::JOB => {
+                    let job: JobView = serde_json::from_str(&raw.data)?;
+                    if let Some(reason) = job.waiting.filter(|reason| said.as_ref() != Some(reason))
+                    {
+                        context.talk.note(&format!("waits: {reason}"));
+                        said = Some(reason);
+                    }
+                }
                 event::TEXT if !args.json => text.piece(&serde_json::from_str(&raw.data)?)?,
                 event::RESET if !args.json => text.begin_anew(context),
                 event::RESULT => {

@@ -168,7 +168,12 @@ fn describe(progress: &ProgressEvent) -> String {
         let nodes: Vec<String> = progress.nodes.iter().map(node).collect();
         words.push(format!("on {}", nodes.join(", ")));
     }
-    if let Some(reason) = &progress.waiting {
+    // While nodes work on it, that others wait their turn is no news.
+    if let Some(reason) = progress
+        .waiting
+        .as_ref()
+        .filter(|_| progress.nodes.is_empty())
+    {
         words.push(format!("waits: {reason}"));
     }
     words.join(", ")
