@@ -10,14 +10,13 @@ use std::time::Instant;
 const JOBS: usize = 200;
 /// A token takes so long that all jobs take some seconds.
 const SLOW: [&str; 4] = ["--stub-token-us", "10000", "--slots", "4"];
-/// A token takes so long that no long job ends while a test runs, and a step is soon over.
+/// A token takes so long that no endless job ends while a test runs, and a step is soon over.
 const ENDLESS: [&str; 4] = ["--stub-token-us", "200000", "--slots", "2"];
 
 /// Prompts with a line in the middle that is none.
-fn with_bad_line(jobs: usize, max_tokens: u32) -> String {
-    let prompts = prompts::short(jobs, max_tokens);
+fn with_bad_line(prompts: &str) -> String {
     let mut lines: Vec<&str> = prompts.lines().collect();
-    lines.insert(jobs / 2, "oops");
+    lines.insert(lines.len() / 2, "oops");
     lines.join("\n")
 }
 
@@ -30,7 +29,7 @@ fn lines(text: &str) -> Vec<Json> {
 fn cancelled_batch_ends_soon_and_its_export_has_every_line() {
     let home = Home::new();
     let server = Server::start(&home, &ENDLESS);
-    let id = server.submit(&home, &with_bad_line(40, 4000), &[]);
+    let id = server.submit(&home, &with_bad_line(&prompts::endless(40)), &[]);
     server.until_running(&home, 2);
     let began = Instant::now();
     server.rbee(&home, ["cancel", &id]).exits(0);
@@ -57,7 +56,7 @@ fn cancelled_batch_ends_soon_and_its_export_has_every_line() {
 
 #[test]
 fn retried_batch_runs_its_failures_again_and_is_whole_in_between_and_after() {
-    let prompts = with_bad_line(JOBS, 12);
+    let prompts = with_bad_line(&prompts::short(JOBS, 12));
     let right = run_alone(&prompts);
     let home = Home::new();
     let server = Server::start(&home, &SLOW);
@@ -118,8 +117,8 @@ fn paused_batch_waits_until_it_is_resumed() {
 fn purge_shows_what_would_go_and_spares_what_runs() {
     let home = Home::new();
     let server = Server::start(&home, &ENDLESS);
-    let running = server.submit(&home, &prompts::short(4, 4000), &["--new"]);
-    let cancelled = server.submit(&home, &prompts::short(3, 4000), &["--new"]);
+    let running = server.submit(&home, &prompts::endless(4), &["--new"]);
+    let cancelled = server.submit(&home, &prompts::endless(3), &["--new"]);
     server.rbee(&home, ["cancel", &cancelled]).exits(0);
     server.until(&home, &cancelled, "cancelled");
     let old = ["purge", "--older-than", "0s"];
@@ -155,7 +154,7 @@ fn purge_shows_what_would_go_and_spares_what_runs() {
 #[test]
 fn interrupted_run_can_be_purged() {
     let home = Home::new();
-    home.write("in.jsonl", prompts::short(4, 4000));
+    home.write("in.jsonl", prompts::endless(4));
     let flags = ["run", "in.jsonl", "-o", "out.jsonl", "--engine", "stub"];
     let running = home.rbee(flags.iter().chain(&ENDLESS)).start();
     wait::until("the run's batch", PATIENCE, || {
@@ -215,7 +214,7 @@ fn commands_that_want_a_server_say_where_they_looked() {
 
 #[test]
 fn cluster_cancels_retries_and_exports_whole() {
-    let prompts = with_bad_line(JOBS, 12);
+    let prompts = with_bad_line(&prompts::short(JOBS, 12));
     let mut cluster = Cluster::new();
     let coordinator = cluster.serve(&["--engine", "stub"]);
     let node = cluster.worker("one", &[&["--engine", "stub"], &SLOW[..]].concat());

@@ -12,7 +12,7 @@ use std::time::Instant;
 const JOBS: usize = 200;
 /// A token takes so long that all jobs take some seconds.
 const SLOW: [&str; 4] = ["--stub-token-us", "3000", "--slots", "4"];
-/// A token takes so long that no job ends while a test runs.
+/// A token takes so long that no endless job ends while a test runs.
 const ENDLESS: [&str; 4] = ["--stub-token-us", "500000", "--slots", "2"];
 
 #[test]
@@ -152,7 +152,7 @@ fn stopped_server_gives_running_jobs_back_within_its_grace_time() {
 fn second_signal_ends_the_server_at_once() {
     let home = Home::new();
     let mut server = Server::start(&home, &[&ENDLESS[..], &["--grace", "600"]].concat());
-    server.submit(&home, &prompts::short(6, 1000), &[]);
+    server.submit(&home, &prompts::endless(6), &[]);
     server.until_running(&home, 2);
     server.process.terminate();
     wait::until("the server to say that it stops", PATIENCE, || {
@@ -170,8 +170,7 @@ fn second_signal_ends_the_server_at_once() {
 fn job_that_brings_the_server_down_alone_three_times_fails_alone() {
     let home = Home::new();
     let mut server = Server::start(&home, &ENDLESS);
-    let long = r#"{"prompt": "it never ends", "max_tokens": 4000}"#;
-    let id = server.submit(&home, long, &[]);
+    let id = server.submit(&home, &prompts::endless(1), &[]);
     let mut gone = Vec::new();
     for crash in 1..=3 {
         gone.push(server.until_running_anew(&home, 1, &gone));

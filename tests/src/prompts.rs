@@ -24,6 +24,14 @@ pub fn short(count: usize, max_tokens: u32) -> String {
     jsonl(&lines)
 }
 
+/// Short lines whose answers go on for thousands of tokens.
+pub fn endless(count: usize) -> String {
+    let lines: Vec<Json> = (0..count)
+        .map(|at| json!({"prompt": format!("{at}: on and on"), "max_tokens": 4000, "ignore_eos": true}))
+        .collect();
+    jsonl(&lines)
+}
+
 /// This many random words.
 pub fn words(random: &mut Random, count: usize) -> String {
     let words: Vec<&str> = (0..count)
