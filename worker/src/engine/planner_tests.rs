@@ -149,9 +149,8 @@ impl Written {
                 assert_eq!(self.0[&place(at)], right[at], "{chunk:?}: position {at}");
             }
         }
-        for at in chunk.start..chunk.start + chunk.len {
-            self.0.insert(place(at), right[at]);
-        }
+        let written = right.iter().enumerate().skip(chunk.start).take(chunk.len);
+        self.0.extend(written.map(|(at, hash)| (place(at), *hash)));
     }
 }
 

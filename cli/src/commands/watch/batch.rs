@@ -113,10 +113,11 @@ impl View<'_> {
 
     fn progress(&mut self, progress: &ProgressEvent) {
         // Where no bar can be drawn a reason to wait is said once.
-        if progress.waiting != self.waited_for && !self.talk.is_terminal() {
-            if let Some(reason) = &progress.waiting {
-                self.talk.note(&format!("waits: {reason}"));
-            }
+        if progress.waiting != self.waited_for
+            && !self.talk.is_terminal()
+            && let Some(reason) = &progress.waiting
+        {
+            self.talk.note(&format!("waits: {reason}"));
         }
         self.waited_for.clone_from(&progress.waiting);
         let counts = progress.request_counts;
