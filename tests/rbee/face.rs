@@ -57,7 +57,9 @@ struct Face {
 impl Face {
     fn new(flags: &[&str]) -> Face {
         let mut cluster = Cluster::new();
-        let serve = cluster.serve(&["--data-dir", "serve"]).process;
+        let serve = cluster
+            .serve(&["--data-dir", "serve", "--engine", "stub"])
+            .process;
         let port = free_port();
         let at = format!("127.0.0.1:{port}");
         let fixed = [
