@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rbee_queue::Batches;
 use rbee_worker::face::{self, Access, Face};
-use rbee_worker::model::memory;
+use rbee_worker::model::memory::{self, KvType};
 use rbee_worker::node::{
     LeaseOptions, LogTail, Node, NodeHandle, NodeOptions, NodeParts, RunningJobs, watch_for_stalls,
 };
@@ -90,6 +90,7 @@ pub async fn run_node(setup: NodeSetup, stop: CancellationToken) -> Result<(), F
         slots: engine_host::slots(&setup.engine),
         inbox: INBOX,
         numerics: engine_host::numerics(&setup.engine),
+        kv: KvType::from(setup.engine.kv).to_string(),
         memory: Some(memory.unwrap_or_else(memory::default_budget)),
         address,
         lease: Some(setup.lease),

@@ -90,6 +90,9 @@ pub struct NodeReport {
     pub slots: usize,
     /// Equal digests compute equal bytes.
     pub numerics: String,
+    /// The type of keys and values in its caches, `f16` or `f32`: batches that want another one are not its own. Empty:
+    /// it did not say.
+    pub kv: String,
     /// It keeps the rules that the digest stands for.
     pub reproducible: bool,
     /// Models in memory.

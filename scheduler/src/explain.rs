@@ -49,6 +49,13 @@ fn why(batch: &Batch, model: &BatchModel, sha: &ModelSha, nodes: &[StoredNode]) 
             ));
         }
     }
+    let kv = &batch.spec.kv;
+    able.retain(|node| node.report.kv.is_empty() || node.report.kv == *kv);
+    if able.is_empty() {
+        return Some(format!(
+            "no node is alive that keeps keys and values as {kv}: start one with --kv {kv}"
+        ));
+    }
     able.retain(|node| node.state() != NodeState::Draining);
     if able.is_empty() {
         return Some("all nodes that could run it are draining".to_owned());

@@ -39,6 +39,7 @@ fn waiting_model(
         placed: summary.placed,
         waited: Duration::ZERO,
         numerics: numerics(batch, model),
+        kv: batch.spec.kv.clone(),
         pinned: batch.pinned_node.clone(),
         priority: batch.priority,
     })

@@ -64,6 +64,8 @@ pub struct NodeOptions {
     pub inbox: usize,
     /// The digest that says which nodes compute the same bytes, announced until a model is loaded.
     pub numerics: String,
+    /// The type of keys and values in its caches, as a batch's settings name it.
+    pub kv: String,
     /// Whether the text of every job is published as it comes, watched or not.
     pub stream: bool,
     /// What all its models together may take, in bytes; `None` leaves that to each load.

@@ -80,6 +80,7 @@ fn look(seed: u64, node_count: usize, model_count: usize) -> Look {
             2 => Numerics::Pinned("y".into()),
             _ => Numerics::Pinned("x".into()),
         },
+        kv: String::new(),
         pinned: (below(10) == 0).then(|| format!("n{}", below(node_count + 1))),
         priority: [Priority::Batch, Priority::Interactive][below(8) / 7],
     });

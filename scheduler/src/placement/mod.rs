@@ -58,6 +58,8 @@ pub struct WaitingModel {
     pub waited: Duration,
     /// The nodes that may run them.
     pub numerics: Numerics,
+    /// The type of keys and values that the batch wants; empty for any.
+    pub kv: String,
     /// The name of the only node that may run them, where there is one.
     pub pinned: Option<String>,
     /// Whose jobs go first.
@@ -106,7 +108,7 @@ pub enum Hold {
     NoNode,
     /// The node to which the batch is pinned is not there.
     PinnedNodeAway,
-    /// No node has the numerics with which the batch began.
+    /// No node has the numerics with which the batch began, or the caches that it wants.
     OtherNumerics,
     /// Every node that may run the jobs failed to load the model.
     LoadFailed,

@@ -15,6 +15,8 @@ pub struct NodeSnapshot {
     pub name: String,
     /// Its digest: equal digests compute equal bytes.
     pub numerics: String,
+    /// The type of keys and values in its caches; empty while unknown.
+    pub kv: String,
     /// What its models may take, in bytes; 0 while unknown.
     pub memory_bytes: u64,
     /// Models in its devices' memory.
@@ -87,6 +89,7 @@ impl NodeSnapshot {
             node,
             name: name.into(),
             numerics: String::new(),
+            kv: String::new(),
             memory_bytes: 0,
             resident: Vec::new(),
             loading: Vec::new(),
@@ -121,6 +124,7 @@ impl NodeSnapshot {
             node: stored.instance.clone(),
             name: report.name.clone(),
             numerics: report.numerics.clone(),
+            kv: report.kv.clone(),
             memory_bytes: report
                 .devices
                 .iter()
@@ -151,6 +155,11 @@ impl NodeSnapshot {
             // What it cannot store it should not compute either.
             draining: report.draining || stored.drain_wanted || report.blocked.is_some(),
         }
+    }
+
+    /// True if its caches are what a batch wants, as far as either says.
+    pub fn has_kv(&self, wanted: &str) -> bool {
+        self.kv.is_empty() || wanted.is_empty() || self.kv == wanted
     }
 
     /// True if the model is on its way into memory.

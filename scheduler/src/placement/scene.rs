@@ -41,8 +41,8 @@ pub(super) struct Group {
     none: Option<Hold>,
 }
 
-/// The numerics and the name that nodes must have.
-type Bound<'b> = (Option<&'b str>, Option<&'b str>);
+/// The numerics, the name and the type of caches that nodes must have.
+type Bound<'b> = (Option<&'b str>, Option<&'b str>, &'b str);
 
 /// What one look sees.
 pub(super) struct Scene<'a> {
@@ -128,7 +128,7 @@ impl<'a> Scene<'a> {
                 Numerics::Pinned(numerics) => Some(numerics.as_str()),
                 Numerics::Open => self.best_numerics(model, wait),
             };
-            let bound = (numerics, wait.pinned.as_deref());
+            let bound = (numerics, wait.pinned.as_deref(), wait.kv.as_str());
             let nodes = self.nodes;
             let place = *found.entry((model, bound)).or_insert_with(|| {
                 let known = nodes_of.entry(bound).or_insert_with(|| able(nodes, bound));
@@ -165,7 +165,8 @@ impl<'a> Scene<'a> {
         for (at, node) in self.nodes.iter().enumerate() {
             let pinned = wait.pinned.as_ref().is_none_or(|name| *name == node.name);
             let serves = self.serves(model, at);
-            if node.draining || !pinned || !(serves || self.may_load(model, at)) {
+            let fits = pinned && node.has_kv(&wait.kv);
+            if node.draining || !fits || !(serves || self.may_load(model, at)) {
                 continue;
             }
             let speed = self.cell(model, at).speed;
@@ -283,13 +284,16 @@ fn cells(nodes: &[NodeSnapshot], models: &Names, costs: &Costs) -> Vec<Cell> {
     cells
 }
 
-/// The nodes that may run what is bound to numerics and a name, or why there are none.
-fn able(nodes: &[NodeSnapshot], (numerics, pinned): Bound<'_>) -> (Rc<[usize]>, Option<Hold>) {
+/// The nodes that may run what is bound like this, or why there are none.
+fn able(nodes: &[NodeSnapshot], (numerics, pinned, kv): Bound<'_>) -> (Rc<[usize]>, Option<Hold>) {
     let awake = (0..nodes.len()).filter(|at| !nodes[*at].draining);
     let awake: Vec<usize> = awake.collect();
     let here = |at: &usize| pinned.is_none_or(|name| name == nodes[*at].name);
     let allowed: Vec<usize> = awake.iter().copied().filter(here).collect();
-    let fits = |at: &usize| numerics.is_none_or(|digest| digest == nodes[*at].numerics);
+    let fits = |at: &usize| {
+        let node = &nodes[*at];
+        node.has_kv(kv) && numerics.is_none_or(|digest| digest == node.numerics)
+    };
     let able: Rc<[usize]> = allowed.iter().copied().filter(fits).collect();
     let none = match () {
         () if awake.is_empty() => Some(Hold::NoNode),

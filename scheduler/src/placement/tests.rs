@@ -23,6 +23,7 @@ fn waiting(no: u32, model: ModelSha, queued: u64) -> WaitingModel {
         placed: 0,
         waited: Duration::ZERO,
         numerics: Numerics::Pinned("x".into()),
+        kv: String::new(),
         pinned: None,
         priority: Priority::Batch,
     }
@@ -344,4 +345,19 @@ fn new_batch_begins_on_the_numerics_with_the_most_speed() {
     }
     wait.queued = 3;
     assert_eq!(placed(&decide(&nodes, &[wait]), &nodes[0]), 3);
+}
+
+#[test]
+fn batch_goes_to_nodes_with_the_caches_that_it_wants_only() {
+    let mut nodes = [node(&[A], 0), node(&[A], 0)];
+    nodes[0].kv = "f32".into();
+    nodes[1].kv = "f16".into();
+    let mut wait = waiting(0, A, 3);
+    wait.kv = "f16".into();
+    wait.numerics = Numerics::Open;
+    let plan = decide(&nodes, std::slice::from_ref(&wait));
+    assert_eq!((placed(&plan, &nodes[0]), placed(&plan, &nodes[1])), (0, 3));
+    wait.numerics = Numerics::Any;
+    let plan = decide(&nodes[..1], std::slice::from_ref(&wait));
+    assert_eq!(plan.holds, [(BatchNo(1), ModelNo(0), Hold::OtherNumerics)]);
 }

@@ -256,6 +256,7 @@ impl<'a> World<'a> {
             placed: waiting.placed,
             waited: Duration::from_secs_f64(self.now_s - waiting.since_s),
             numerics: Numerics::Pinned("x".into()),
+            kv: String::new(),
             pinned: None,
             priority: request.priority,
         })

@@ -307,6 +307,7 @@ fn first_report(options: &NodeOptions) -> NodeReport {
         devices: cpu.into_iter().collect(),
         slots: options.slots,
         numerics: options.numerics.clone(),
+        kv: options.kv.clone(),
         reproducible: true,
         ..NodeReport::default()
     }
