@@ -61,7 +61,7 @@ fn slots_threads_and_chunks_change_no_byte() {
 fn common_beginnings_that_are_computed_once_change_no_byte() {
     let mut random = rbee_tests::random::Random::new(5);
     let system = prompts::words(&mut random, 150);
-    let input = prompts::varied(24, 10);
+    let input = prompts::short(24, 10);
     let flags = ["--system", &system, "--slots", "8"];
     let shared = results(&input, &flags);
     let alone = results(&input, &[&flags[..], &["--no-prefix-sharing"]].concat());

@@ -85,6 +85,8 @@ impl Server {
 
     /// The same for a node that is none of these; its instance.
     pub fn until_running_anew(&self, home: &Home, jobs: u64, gone: &[String]) -> String {
+        // A node counts what it took, the next jobs of its engine included.
+        let enough = |runs: u64| if jobs == 0 { runs == 0 } else { runs >= jobs };
         wait::until(&format!("{jobs} running jobs"), PATIENCE, || {
             // While it is being started again, nobody answers.
             let nodes = self.rbee(home, ["nodes", "--json"]).run();
@@ -92,7 +94,7 @@ impl Server {
                 let node: Json = serde_json::from_str(line).ok()?;
                 let instance = node["instance"].as_str()?.to_owned();
                 let runs = node["report"]["running"].as_u64()?;
-                (runs == jobs && node["state"] != "lost" && !gone.contains(&instance))
+                (enough(runs) && node["state"] != "lost" && !gone.contains(&instance))
                     .then_some(instance)
             })
         })
