@@ -9,7 +9,17 @@ const POLL: Duration = Duration::from_millis(5);
 ///
 /// # Panics
 /// When it found none before the deadline; `what` is what was waited for.
-pub fn until<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, deadline: Duration, look: impl FnMut() -> Option<T>) -> T {
+    until_every(POLL, what, deadline, look)
+}
+
+/// The same, looked for less often: where looking costs what is being measured.
+pub fn until_every<T>(
+    poll: Duration,
+    what: &str,
+    deadline: Duration,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -19,6 +29,6 @@ pub fn until<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Option
             start.elapsed() < deadline,
             "waited {deadline:?} in vain for: {what}"
         );
-        std::thread::sleep(POLL);
+        std::thread::sleep(poll);
     }
 }
