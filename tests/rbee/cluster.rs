@@ -78,6 +78,22 @@ fn until_waits(cluster: &Cluster, id: &str, words: &str) {
     );
 }
 
+/// Waits until a node's report names a model on its disk: other nodes ask it for the model from then on.
+fn until_on_disk(cluster: &Cluster, name: &str, sha256: &str) {
+    wait::until(
+        &format!("{name} having {sha256} on its disk"),
+        PATIENCE,
+        || {
+            let node = node(cluster, name);
+            let models = node["report"]["on_disk"].as_array()?;
+            models
+                .iter()
+                .any(|found| found["model"] == sha256)
+                .then_some(())
+        },
+    );
+}
+
 fn small_model(spec: &ModelSpec) -> OnDisk {
     OnDisk::new(spec, BlockTypes::All(GgmlDType::Q8_0))
 }
@@ -253,6 +269,7 @@ fn fetch_from_a_peer_that_hangs_is_seen_and_goes_on() {
     let flags = ["--model", "./own.gguf", "--new", "--node"];
     let id = submit_from(&cluster, &own, &[&flags[..], &["one"][..]].concat());
     cluster.until_done(&id);
+    until_on_disk(&cluster, "one", &sha256(&model.path));
     one.signal_all("STOP");
     let id = submit_from(&cluster, &own, &[&flags[..], &["two"][..]].concat());
     until_waits(&cluster, &id, "two is fetching ./own.gguf");

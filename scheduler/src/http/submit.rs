@@ -17,6 +17,7 @@ use rbee_queue::{BatchModel, ModelNo, ModelSha, RunKey};
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Bytes of the part that says what the batch is made with.
 const MAX_SPEC_BYTES: usize = 4 << 20;
@@ -36,14 +37,13 @@ pub async fn submit(
     State(server): State<Server>,
     mut form: Multipart,
 ) -> Result<(StatusCode, Json<Submitted>), ApiError> {
-    let _turn = Arc::clone(&server.uploads)
-        .try_acquire_owned()
-        .map_err(|_| {
-            ApiError::too_many("the server has too many uploads at once: try again in a moment")
-        })?;
-    let spec = read_spec(&mut form).await?;
-    check(&spec)?;
-    check_receiver(&server, &spec).await?;
+    let (_turn, spec) = match admit(&server, &mut form).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            drain(&mut form).await;
+            return Err(refusal);
+        }
+    };
     let input = next_part(&mut form, PART_INPUT).await?;
     let (file, survey) = receive(&server, input, &spec).await?;
     let (models, warnings) = resolve_all(&server, &spec, &survey).await?;
@@ -94,6 +94,37 @@ fn broken(error: MultipartError) -> ApiError {
 
 fn silent() -> ApiError {
     ApiError::bad("input_cut_off", "the upload stopped in the middle")
+}
+
+/// What can be judged without the input: whether there is room for one more upload, and the spec.
+async fn admit(
+    server: &Server,
+    form: &mut Multipart,
+) -> Result<(OwnedSemaphorePermit, SubmitSpec), ApiError> {
+    let turn = Arc::clone(&server.uploads)
+        .try_acquire_owned()
+        .map_err(|_| {
+            ApiError::too_many("the server has too many uploads at once: try again in a moment")
+        })?;
+    let spec = read_spec(form).await?;
+    check(&spec)?;
+    check_receiver(server, &spec).await?;
+    Ok((turn, spec))
+}
+
+/// Reads what its client still sends and throws it away, as far as that is bearable: a client that cannot go on sending
+/// takes the connection for broken, and never reads why it was refused.
+async fn drain(form: &mut Multipart) {
+    let mut drained = 0;
+    while let Ok(Ok(Some(mut part))) = tokio::time::timeout(UPLOAD_SILENCE, form.next_field()).await
+    {
+        while let Ok(Ok(Some(piece))) = tokio::time::timeout(UPLOAD_SILENCE, part.chunk()).await {
+            drained += piece.len() as u64;
+            if drained > MAX_DRAINED_BYTES {
+                return;
+            }
+        }
+    }
 }
 
 async fn read_spec(form: &mut Multipart) -> Result<SubmitSpec, ApiError> {

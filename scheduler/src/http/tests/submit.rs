@@ -79,8 +79,10 @@ async fn wrong_specs_are_refused_in_words() {
         on_done: Some("http://127.0.0.1:9/".into()),
         ..spec()
     };
+    // More than the connection holds by itself: the client must have been able to send it all to hear why.
+    let input = prompts(500_000);
     for spec in [wrong, no_url, private] {
-        let (status, code, _) = error(site.submit(&spec, prompts(1)).await).await;
+        let (status, code, _) = error(site.submit(&spec, input.clone()).await).await;
         assert_eq!((status.as_u16(), code.as_str()), (400, "invalid_spec"));
     }
     let form = Form::new().part(PART_INPUT, Part::text(prompts(1)));
