@@ -84,6 +84,15 @@ pub struct Home {
 }
 
 impl Home {
+    /// Ends the leases of earlier servers of an embedded store: whoever is its only server knows that they are dead,
+    /// whatever the clock says, which may have jumped meanwhile.
+    pub async fn end_leases(&self) -> Result<(), Failure> {
+        if let Some(store) = &self.sqlite {
+            store.end_leases().await?;
+        }
+        Ok(())
+    }
+
     /// Closes the files of an embedded store, so that nothing but the database itself is left beside it.
     pub async fn close(self) {
         if let Some(store) = self.sqlite {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use rbee_queue::node::DiskModel;
 use rbee_queue::queue::LoadWish;
+use rbee_queue::record::DISK_FULL;
 use rbee_queue::{JobError, ModelSha, Store};
 use rbee_worker::engine::EngineEvent;
 use rbee_worker::model_files::{
@@ -236,10 +237,10 @@ impl ModelShelf for NodeShelf {
 
 /// A failed fetch as the error of a load.
 fn refusal(error: &ModelError) -> JobError {
-    let code = if error.is_transient() {
-        "download_failed"
-    } else {
-        "model_not_found"
+    let code = match error {
+        ModelError::NoSpace { .. } => DISK_FULL,
+        error if error.is_transient() => "download_failed",
+        _ => "model_not_found",
     };
     JobError::new(code, error.to_string())
 }

@@ -3,7 +3,14 @@
 //! Owns the types. A node writes its report with each heartbeat; the store keeps it beside the lease.
 
 use crate::ids::{ModelSha, NodeInstance};
+use crate::record::DISK_FULL;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A node that failed to load a model is not asked for it again for this long.
+const LOAD_REST: Duration = Duration::from_secs(300);
+/// The same where its disk had no room.
+const DISK_REST: Duration = Duration::from_secs(10);
 
 /// A place where models can be in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +70,21 @@ pub struct FailedLoad {
     pub code: String,
     /// What happened.
     pub message: String,
+}
+
+impl FailedLoad {
+    /// How long the node is not asked to load the model again. A disk is soon looked at again: somebody may have made room.
+    pub fn rest(&self) -> Duration {
+        match self.is_for_room() {
+            true => DISK_REST,
+            false => LOAD_REST,
+        }
+    }
+
+    /// Whether the node's disk had no room for the model's files. Its jobs wait for that, they do not fail.
+    pub fn is_for_room(&self) -> bool {
+        self.code == DISK_FULL
+    }
 }
 
 /// A model file on the node's disk.

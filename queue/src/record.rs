@@ -195,6 +195,11 @@ impl JobError {
         }
     }
 
+    /// What every cancelled job says, wherever it was when it was cancelled.
+    pub fn cancelled() -> JobError {
+        JobError::new("cancelled", "The job was cancelled before it was done.")
+    }
+
     /// True for a failure of circumstance (a crash, a timeout, memory, a download, a cancel): it
     /// runs again when the same batch is run again. A verdict about the job itself is kept.
     pub fn is_circumstance(&self) -> bool {
@@ -202,10 +207,14 @@ impl JobError {
     }
 }
 
+/// The code of what failed for want of room on a disk.
+pub const DISK_FULL: &str = "disk_full";
+
 /// The codes of failures that say nothing about the job itself.
-pub const CIRCUMSTANCE_CODES: [&str; 10] = [
+pub const CIRCUMSTANCE_CODES: [&str; 11] = [
     "batch_expired",
     "cancelled",
+    DISK_FULL,
     "download_failed",
     "engine_error",
     "internal_error",

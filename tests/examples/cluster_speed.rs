@@ -17,8 +17,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const TOKEN: &str = "a token of the benchmark";
 /// Tokens of each stub answer.
 const TOKENS: u32 = 4;
-/// Prompts of the run with a real model.
-const REAL_PROMPTS: usize = 64;
+/// Fewer and more prompts for a real model.
+const REAL_PROMPTS: [usize; 2] = [64, 256];
+/// Rounds whose median counts.
+const REAL_ROUNDS: usize = 5;
 
 fn main() {
     let jobs: usize = std::env::args()
@@ -214,67 +216,21 @@ fn one_first_token_ms(cluster: &Cluster, round: usize) -> f64 {
     panic!("no token came: {answer}");
 }
 
-/// The same prompts through `rbee run` and through a cluster of one node, with a real model, alternating.
+/// The same prompts through `rbee run` and through a cluster of one node, with a real model, alternating: what more
+/// prompts take longer than fewer, so that loading the model, starting and ending count on neither side.
 fn real() -> Json {
     let model = test_models::smollm2();
     let model = model.to_str().expect("the model's path is text");
     let cluster = Cluster::start(&[]);
     let worker = cluster.worker(&["--model", model]);
-    let mut input = String::new();
-    for at in 0..REAL_PROMPTS {
-        writeln!(input, "{{\"prompt\": \"Tell me about the number {at}.\", \"max_tokens\": 48, \"ignore_eos\": true}}")
-            .expect("a text grows");
-    }
-    cluster.home.write("real.jsonl", input);
     let (mut direct, mut through) = (Vec::new(), Vec::new());
-    for round in 0..4 {
-        let seed = round.to_string();
-        let run = [
-            "run",
-            "real.jsonl",
-            "-o",
-            "run.jsonl",
-            "--model",
-            model,
-            "--seed",
-            &seed,
-            "--json",
-            "--quiet",
-        ];
-        let ended = Home::rbee(&cluster.home, run).exits(0);
-        let submitted = [
-            "submit",
-            "real.jsonl",
-            "--model",
-            model,
-            "--seed",
-            &seed,
-            "--quiet",
-        ];
-        let (id, _) = cluster.timed(&submitted);
-        cluster.until_done(&id);
-        cluster.timed(&["export", &id, "-o", "cluster.jsonl", "--quiet"]);
-        assert_eq!(
-            cluster.home.read("run.jsonl"),
-            cluster.home.read("cluster.jsonl"),
-            "the bytes are the same"
-        );
+    // The first round loads the model on the node.
+    for round in 0..=REAL_ROUNDS {
+        let taken = REAL_PROMPTS.map(|prompts| real_round(&cluster, model, prompts, round));
+        let [fewer, more] = taken;
         if round > 0 {
-            // The first round loads the model on the node.
-            direct.push(
-                ended.json()["run"]["seconds"]
-                    .as_f64()
-                    .expect("run tells its seconds"),
-            );
-            let took = format!(
-                "SELECT (finished_at_us - created_at_us) / 1e6 FROM batches WHERE id = '{id}'"
-            );
-            through.push(
-                cluster
-                    .sql(&took)
-                    .parse::<f64>()
-                    .expect("seconds are a number"),
-            );
+            direct.push(more.0 - fewer.0);
+            through.push(more.1 - fewer.1);
         }
     }
     worker.terminate();
@@ -283,5 +239,33 @@ fn real() -> Json {
     cluster.serve.wait();
     direct.sort_by(f64::total_cmp);
     through.sort_by(f64::total_cmp);
-    json!({"run_s": direct[1], "cluster_s": through[1]})
+    let middle = REAL_ROUNDS / 2;
+    json!({"prompts": REAL_PROMPTS[1] - REAL_PROMPTS[0], "run_s": direct[middle], "cluster_s": through[middle]})
+}
+
+/// So many prompts both ways; the seconds of `rbee run` and of the cluster.
+fn real_round(cluster: &Cluster, model: &str, prompts: usize, round: usize) -> (f64, f64) {
+    let mut input = String::new();
+    for at in 0..prompts {
+        writeln!(input, "{{\"prompt\": \"Tell me about the number {at}.\", \"max_tokens\": 48, \"ignore_eos\": true}}")
+            .expect("a text grows");
+    }
+    cluster.home.write("real.jsonl", input);
+    let seed = round.to_string();
+    let same = ["real.jsonl", "--model", model, "--seed", &seed, "--quiet"];
+    let run = [&["run"][..], &same, &["-o", "run.jsonl", "--json"]].concat();
+    let ended = Home::rbee(&cluster.home, run).exits(0);
+    let (id, _) = cluster.timed(&[&["submit"][..], &same].concat());
+    cluster.until_done(&id);
+    cluster.timed(&["export", &id, "-o", "cluster.jsonl", "--quiet"]);
+    assert_eq!(
+        cluster.home.read("run.jsonl"),
+        cluster.home.read("cluster.jsonl"),
+        "the bytes are the same"
+    );
+    let took =
+        format!("SELECT (finished_at_us - created_at_us) / 1e6 FROM batches WHERE id = '{id}'");
+    let through = cluster.sql(&took).parse().expect("seconds are a number");
+    let direct = ended.json()["run"]["seconds"].as_f64();
+    (direct.expect("run tells its seconds"), through)
 }

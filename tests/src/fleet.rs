@@ -23,7 +23,8 @@ pub struct Pace {
     pub heartbeat: Duration,
     pub sweep: Duration,
     pub slots: u32,
-    pub token: Duration,
+    /// Of the stub engine; nothing: the real one.
+    pub token: Option<Duration>,
 }
 
 impl Pace {
@@ -35,34 +36,52 @@ impl Pace {
             heartbeat: size(ms(1000), ms(400)),
             sweep: size(ms(1000), ms(300)),
             slots: 4,
-            token: ms(5),
+            token: Some(ms(5)),
         }
     }
 
     /// The same with another time for a token.
     pub fn token_ms(self, ms: u64) -> Pace {
         Pace {
-            token: Duration::from_millis(ms),
+            token: Some(Duration::from_millis(ms)),
+            ..self
+        }
+    }
+
+    /// The same with the real engine.
+    pub fn real(self) -> Pace {
+        Pace {
+            token: None,
             ..self
         }
     }
 
     fn of_server(&self) -> Vec<String> {
         flags(&[
-            ("--engine", "stub".to_owned()),
+            ("--engine", self.engine().to_owned()),
             ("--lease-ms", self.lease.as_millis().to_string()),
             ("--sweep-ms", self.sweep.as_millis().to_string()),
         ])
     }
 
     fn of_node(&self) -> Vec<String> {
-        flags(&[
-            ("--engine", "stub".to_owned()),
+        let token = self.token.map(|token| token.as_micros().to_string());
+        let of_stub = token.map(|token| flags(&[("--stub-token-us", token)]));
+        let mut all = flags(&[
+            ("--engine", self.engine().to_owned()),
             ("--lease-ms", self.lease.as_millis().to_string()),
             ("--heartbeat-ms", self.heartbeat.as_millis().to_string()),
             ("--slots", self.slots.to_string()),
-            ("--stub-token-us", self.token.as_micros().to_string()),
-        ])
+        ]);
+        all.extend(of_stub.into_iter().flatten());
+        all
+    }
+
+    fn engine(&self) -> &'static str {
+        match self.token {
+            Some(_) => "stub",
+            None => "model",
+        }
     }
 }
 
@@ -85,6 +104,8 @@ pub struct Fleet {
     pub nodes: Vec<Member>,
     /// What a member finds in its environment beside the cluster's addresses.
     pub environment: Vec<(String, String)>,
+    /// What stands before a node's command.
+    pub prefix: Vec<String>,
     ended: Vec<String>,
 }
 
@@ -104,6 +125,7 @@ impl Fleet {
             servers: Vec::new(),
             nodes: Vec::new(),
             environment: vec![("RBEE_LOG".to_owned(), LOG.to_owned())],
+            prefix: Vec::new(),
             ended: Vec::new(),
         }
     }
@@ -143,7 +165,7 @@ impl Fleet {
         flags.extend(more.iter().map(|word| (*word).to_owned()));
         let command = ["worker", "--name", name].map(str::to_owned);
         let command: Vec<&str> = (command.iter().chain(&flags)).map(String::as_str).collect();
-        let mut rbee = self.cluster.member(&[], &command);
+        let mut rbee = self.cluster.member(&[], &command).behind(&self.prefix);
         for (name, value) in &self.environment {
             rbee = rbee.env(name, value);
         }

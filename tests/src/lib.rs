@@ -2,7 +2,9 @@
 //!
 //! It holds no test. The one integration binary in `tests/rbee/` does, one file a subject.
 
+pub mod alone;
 pub mod checkpoint;
+pub mod clocks;
 pub mod cluster;
 pub mod driver;
 pub mod engine;
@@ -12,6 +14,7 @@ pub mod fleet;
 pub mod gguf_file;
 pub mod loaded;
 pub mod logits;
+pub mod namespace;
 pub mod oracle;
 pub mod process;
 pub mod prompts;

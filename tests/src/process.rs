@@ -10,9 +10,11 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use crate::wait;
+use crate::workload::size;
 
-/// The longest that one command of a test may take on a slow, shared machine.
+/// The longest that one command of a test may take on a slow, shared machine, and one with a million lines.
 const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE_AT_FULL_SIZE: Duration = Duration::from_secs(1200);
 
 /// Nothing listens there: no test reaches a model hub by accident.
 const DEAD_ENDPOINT: &str = "http://127.0.0.1:9";
@@ -147,6 +149,29 @@ pub struct Rbee {
 impl Rbee {
     pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Rbee {
         self.command.env(name, value);
+        self
+    }
+
+    /// The same command as the last words of another one, which becomes it.
+    pub fn behind(mut self, prefix: &[String]) -> Rbee {
+        let [program, words @ ..] = prefix else {
+            return self;
+        };
+        let mut command = Command::new(program);
+        command
+            .args(words)
+            .arg(self.command.get_program())
+            .args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(folder) = self.command.get_current_dir() {
+            command.current_dir(folder);
+        }
+        self.command = command;
         self
     }
 
@@ -306,7 +331,8 @@ impl Running {
     /// Wait for its end.
     pub fn wait(mut self) -> Ended {
         let what = format!("the end of {}", self.shown);
-        let status = wait::until(&what, PATIENCE, || {
+        let patience = size(PATIENCE_AT_FULL_SIZE, PATIENCE);
+        let status = wait::until(&what, patience, || {
             self.peak_bytes = self.peak_bytes.max(resident_bytes(self.child.id()));
             self.child.try_wait().expect("a child can be waited for")
         });

@@ -1,7 +1,7 @@
 //! A way to a server that a test can cut: connections that break, or that stay open and say nothing.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::thread;
@@ -35,7 +35,12 @@ struct State {
 impl Way {
     /// A way to this port of this machine.
     pub fn to(port: u16) -> Way {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port can be had");
+        Way::from(Ipv4Addr::LOCALHOST, port)
+    }
+
+    /// The same that begins at another of this machine's addresses.
+    pub fn from(address: Ipv4Addr, port: u16) -> Way {
+        let listener = TcpListener::bind((address, 0)).expect("a port can be had");
         let own = listener.local_addr().expect("a listener has an address");
         let state = Arc::new(State {
             to: port,

@@ -103,7 +103,8 @@ fn cluster(bench: &ClusterBench) -> Result<()> {
         number("/first_token_ms")?
     );
     println!(
-        "| real model: cluster / `rbee run` | {through:.2} s / {run:.2} s = {:.3} | 1.03 |",
+        "| real model, {} more prompts of 48 tokens: cluster / `rbee run` | {through:.2} s / {run:.2} s = {:.3} | 1.03 |",
+        number("/real/prompts")?,
         through / run
     );
     Ok(())

@@ -9,12 +9,14 @@ use crate::cargo::run;
 use crate::say;
 
 /// Programs that tests start, with Debian's package of each.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("postgres", "postgresql"),
     ("initdb", "postgresql"),
     ("psql", "postgresql-client"),
+    ("ip", "iproute2"),
+    ("faketime", "faketime"),
 ];
 
 /// Sees to it that every server program is there.

@@ -92,7 +92,7 @@ async fn list(context: &Context, client: &Client, json: bool) -> Result<(), Fail
     let rows: Vec<Vec<String>> = nodes.data.iter().map(row).collect();
     table::print(table::lines(
         &[
-            "NODE", "STATE", "RUNNING", "MEMORY", "MODELS", "TOKENS/S", "SEEN",
+            "NODE", "STATE", "JOBS", "SLOTS", "MEMORY", "MODELS", "TOKENS/S", "SEEN",
         ],
         &rows,
     ))
@@ -111,7 +111,8 @@ fn row(view: &NodeView) -> Vec<String> {
     vec![
         report.name.clone(),
         state(view.state).to_owned(),
-        format!("{}/{}", report.running, report.slots),
+        report.running.to_string(),
+        report.slots.to_string(),
         memory.join(", "),
         models(report),
         format!("{speed:.1}"),

@@ -150,11 +150,14 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
     let auth =
         Auth::new(address, token.as_deref()).map_err(|error| Failure::usage(error.to_string()))?;
     let database = context.database()?;
-    let _alone = match shape {
-        Shape::Embedded => Some(only_server(&database)?),
+    let only_server = match shape {
+        Shape::Embedded => Some(hold_server_lock(&database)?),
         _ => None,
     };
     let home = home::open_batches(shape, database, context.process()).await?;
+    if only_server.is_some() {
+        home.end_leases().await?;
+    }
     tell(context, &args, &home, address)?;
     let options = coordinator_options(context, &args, &home.shape)?;
     let (coordinator, handle) = Coordinator::new(home.batches.clone(), options);
@@ -305,7 +308,7 @@ fn token(context: &Context, args: &ServeArgs) -> Result<Option<String>, Failure>
 }
 
 /// Holds the right to be an embedded store's server: two would not know of each other's nodes.
-fn only_server(database: &Path) -> Result<File, Failure> {
+fn hold_server_lock(database: &Path) -> Result<File, Failure> {
     let mut name = database.file_name().unwrap_or_default().to_owned();
     name.push(".serve.lock");
     let path = database.with_file_name(name);

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::process::{Signal, getpid, kill_process};
+use nix::sys::signal::{Signal, raise};
 
 /// `MOMENT:COUNT:SIGNAL:FILE`: at the moment's COUNTth time in a process, that process sends itself KILL or STOP, unless
 /// FILE is there; it is made first, so that this happens once however many processes have the same environment.
@@ -49,7 +49,8 @@ pub fn at(moment: &str) {
         .create_new(true)
         .open(&armed.once);
     if first.is_ok() {
-        kill_process(getpid(), armed.signal).expect("a process may signal itself");
+        // To this thread: it must not go on until another one has taken the signal.
+        raise(armed.signal).expect("a process may signal itself");
     }
 }
 
@@ -59,8 +60,8 @@ fn parse(asked: &str) -> Option<Armed> {
         moment: words.next()?.to_owned(),
         left: AtomicU64::new(words.next()?.parse().ok()?),
         signal: match words.next()? {
-            "KILL" => Signal::KILL,
-            "STOP" => Signal::STOP,
+            "KILL" => Signal::SIGKILL,
+            "STOP" => Signal::SIGSTOP,
             _ => return None,
         },
         once: PathBuf::from(words.next()?),

@@ -137,10 +137,10 @@ impl Ended {
 
     /// A queued job of a cancelled batch.
     pub fn cancelled(job: JobRef, now: &JobNow) -> Ended {
-        let record = ResultRecord::failed(
-            "cancelled",
-            "the batch was cancelled before this job was done",
-        );
+        let record = ResultRecord {
+            version: RECORD_VERSION,
+            outcome: Outcome::Failed(JobError::cancelled()),
+        };
         Ended::new(job, now, JobState::Cancelled, &record)
     }
 }

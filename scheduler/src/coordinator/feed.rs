@@ -251,6 +251,9 @@ impl Feed {
             if since.elapsed() < patience {
                 continue;
             }
+            if waits_for_room(&self.shared.ledger(), &self.nodes, wait) {
+                continue;
+            }
             let error = load_error(&self.shared.ledger(), &self.nodes, wait);
             let failed = self.shared.placer.fail(batch, slot.1, &error).await?;
             self.shared
@@ -302,6 +305,13 @@ fn is_alive(node: &StoredNode) -> bool {
     !node.lost && node.lease_left_us > 0
 }
 
+/// Whether a node could take the model if its disk had room.
+fn waits_for_room(ledger: &Ledger, nodes: &[StoredNode], wait: &WaitingModel) -> bool {
+    let said = nodes.iter().flat_map(|node| &node.report.failed_loads);
+    let mut failed = said.chain(ledger.failures(&wait.model).map(|(_, failed)| failed));
+    failed.any(|failed| failed.model == wait.model && failed.is_for_room())
+}
+
 /// The error of jobs whose model no node could load: what the last one said. Always one of
 /// circumstance, so that a retry runs them.
 fn load_error(ledger: &Ledger, nodes: &[StoredNode], wait: &WaitingModel) -> JobError {
@@ -311,7 +321,7 @@ fn load_error(ledger: &Ledger, nodes: &[StoredNode], wait: &WaitingModel) -> Job
             .filter(|failed| failed.model == wait.model)
             .map(|failed| (&node.report.name, failed))
     });
-    let Some((name, failed)) = ledger.failure(&wait.model).or(said.last()) else {
+    let Some((name, failed)) = ledger.failures(&wait.model).last().or(said.last()) else {
         return JobError::new("out_of_memory", "no node has the memory for the model");
     };
     let message = format!("no node could load the model; {name}: {}", failed.message);

@@ -13,8 +13,6 @@ use tokio::time::Instant;
 
 /// A wish that a node's reports do not show after this long is said again.
 const WISH_AGAIN: Duration = Duration::from_secs(10);
-/// A node that failed to load a model is not asked for it again for this long.
-pub(super) const LOAD_REST: Duration = Duration::from_secs(300);
 /// Weight of the newest interval in the measured rate.
 const NEWEST: f64 = 0.3;
 /// The rate is measured over intervals of at least this length.
@@ -87,7 +85,7 @@ impl Ledger {
             }
             book.reported = reported;
             book.failures
-                .retain(|_, (since, _)| now.duration_since(*since) < LOAD_REST);
+                .retain(|_, (since, failed)| now.duration_since(*since) < failed.rest());
         }
     }
 
@@ -169,13 +167,14 @@ impl Ledger {
         }
     }
 
-    /// Which node failed last to load a model, by name, and why.
-    pub fn failure(&self, model: &ModelSha) -> Option<(&String, &FailedLoad)> {
-        let failures =
-            (self.nodes.values()).filter_map(|book| Some((&book.name, book.failures.get(model)?)));
-        failures
-            .max_by_key(|(_, (since, _))| *since)
-            .map(|(name, (_, failed))| (name, failed))
+    /// The failed loads of a model that nodes still rest from, with the nodes' names; the newest last.
+    pub fn failures(&self, model: &ModelSha) -> impl Iterator<Item = (&String, &FailedLoad)> {
+        let books = self.nodes.values();
+        let mut failures: Vec<_> = books
+            .filter_map(|book| Some((&book.name, book.failures.get(model)?)))
+            .collect();
+        failures.sort_by_key(|(_, (since, _))| *since);
+        (failures.into_iter()).map(|(name, (_, failed))| (name, failed))
     }
 }
 

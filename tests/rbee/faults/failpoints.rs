@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rbee_queue::record::RECORD_VERSION;
-use rbee_queue::store::{Finish, FinishOutcome};
+use rbee_queue::store::{Finish, FinishOutcome, PlacedQuery};
 use rbee_queue::{
     Attempt, BatchNo, JobError, JobIndex, JobRef, JobStats, Outcome, PostgresStore, ResultRecord,
-    Store,
+    SqliteStore, Store,
 };
+use rbee_tests::alone::Alone;
 use rbee_tests::cluster::{Cluster, PATIENCE};
-use rbee_tests::fleet::{Fleet, Pace, Placed};
+use rbee_tests::fleet::{Fleet, Pace};
 use rbee_tests::process::{binary, binary_with_failpoints};
 use rbee_tests::wait;
 use rbee_tests::workload::{Workload, size};
@@ -138,6 +139,7 @@ fn faults_coordinator_killed_at_any_moment_costs_no_result() {
 fn faults_submit_whose_coordinator_dies_leaves_nothing_and_succeeds_again() {
     let work = Workload::stub(size(20_000, 60));
     let mut fleet = fleet();
+    fleet.pace.token = Some(Duration::ZERO);
     for moment in ["filled", "sealing", "sealed"] {
         let fuse = Fuse::new(&fleet, moment, "KILL");
         fuse.arm(&mut fleet, 1);
@@ -168,17 +170,26 @@ fn faults_rescuer_that_pauses_while_a_job_finishes_changes_nothing_of_it() {
     rescuing.arm(&mut fleet, 1);
     fleet.serve();
     disarm(&mut fleet);
-    fleet.pace.token = Duration::from_secs(1);
+    fleet.pace.token = Some(Duration::from_secs(1));
     fleet.node("late");
     let id = fleet.cluster.submit(&work.prompts, &[]);
     let instance = fleet.instance("late");
-    let held = wait::until("jobs on the node", PATIENCE, || {
-        fleet.placed(&id, Some(&instance)).into_iter().next()
-    });
+    let placed = || fleet.placed(&id, Some(&instance)).into_iter().next();
+    wait::until("jobs on the node", PATIENCE, placed);
     fleet.process("late").signal_all("STOP");
     // The rescuer has read that the node is lost, and stands before it writes.
     rescuing.until_spent();
-    finish_late(&fleet, held);
+    let held = placed().expect("nobody took them back");
+    let job = JobRef {
+        batch: BatchNo(1),
+        index: JobIndex(held.index),
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let store = PostgresStore::open(&fleet.cluster.database).await.unwrap();
+        finish_late(&store, job, Attempt(held.attempt)).await;
+        store.close().await;
+    });
     let row = format!(
         "SELECT r.finish_no, r.attempt, r.finished_at_us, r.record, j.state, j.attempt, j.losses, j.node \
          FROM results r JOIN jobs j USING (batch_no, idx) WHERE idx = {}",
@@ -188,7 +199,7 @@ fn faults_rescuer_that_pauses_while_a_job_finishes_changes_nothing_of_it() {
     assert!(!before.is_empty(), "the late result was not stored");
     fleet.servers[0].process.signal_all("CONT");
     fleet.kill_node("late");
-    fleet.pace.token = Duration::ZERO;
+    fleet.pace.token = Some(Duration::ZERO);
     fleet.node("other");
     fleet.cluster.until_done(&id);
     assert_eq!(fleet.cluster.sql(&row), before);
@@ -196,27 +207,65 @@ fn faults_rescuer_that_pauses_while_a_job_finishes_changes_nothing_of_it() {
     fleet.end();
 }
 
+#[test]
+fn faults_rescuer_of_a_server_alone_that_pauses_while_a_job_finishes_changes_nothing_of_it() {
+    let work = Workload::stub(60);
+    let mut alone = Alone::new(1_000_000);
+    alone.start();
+    let id = alone.submit(&work);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let database = alone.home.path(".local/share/rbee/rbee.db");
+    let store = runtime.block_on(SqliteStore::open(&database)).unwrap();
+    let query = PlacedQuery::Batch(BatchNo(1));
+    let placed = || {
+        let placed = runtime.block_on(store.job_placed(&query)).unwrap();
+        placed.first().map(|job| job.held)
+    };
+    wait::until("jobs on the node", PATIENCE, placed);
+    alone.kill();
+    // The next life stands before it takes back what the last one had.
+    let spent = alone.home.path("rescuing.spent");
+    let value = format!("rescuing:1:STOP:{}", spent.display());
+    let serve = (alone.home).command(&binary_with_failpoints(), alone.command());
+    alone.serve = Some(serve.env(VARIABLE, value).start());
+    wait::until("the moment rescuing", PATIENCE, || {
+        spent.exists().then_some(())
+    });
+    // What ran was taken back before, as crashed; the rest is still placed.
+    let held = placed().expect("nobody took them back");
+    runtime.block_on(finish_late(&store, held.job, held.attempt));
+    let row = |store: &SqliteStore| {
+        let rows = runtime.block_on(store.job_get(&[held.job])).unwrap();
+        let row = rows[0].clone().expect("the job is there");
+        assert!(row.result.is_some(), "the late result was not stored");
+        format!("{row:?}")
+    };
+    let before = row(&store);
+    alone.serve().signal_all("CONT");
+    alone.until_up();
+    alone.kill();
+    alone.token_us = 0;
+    alone.start();
+    alone.until_finished(&id, work.jobs - 1);
+    let counts = alone.status(&id).expect("it is up")["request_counts"].clone();
+    assert_eq!(counts["failed"], 1, "{counts}");
+    assert_eq!(row(&store), before);
+    runtime.block_on(store.close());
+    alone.stop();
+}
+
 /// Stores a result as the node would have whose word is late: under the attempt that still holds.
-fn finish_late(fleet: &Fleet, held: Placed) {
+async fn finish_late(store: &dyn Store, job: JobRef, attempt: Attempt) {
     let finish = Finish {
-        job: JobRef {
-            batch: BatchNo(1),
-            index: JobIndex(held.index),
-        },
-        attempt: Attempt(held.attempt),
+        job,
+        attempt,
         record: ResultRecord {
             version: RECORD_VERSION,
             outcome: Outcome::Failed(JobError::new("late", "The answer came late.")),
         },
         stats: JobStats::default(),
     };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let outcomes = runtime.block_on(async {
-        let store = PostgresStore::open(&fleet.cluster.database).await.unwrap();
-        let outcomes = store.finish_many(vec![finish]).await.unwrap();
-        store.close().await;
-        outcomes
-    });
+    let outcomes = store.finish_many(vec![finish]).await.unwrap();
     assert!(
         matches!(outcomes[..], [FinishOutcome::Stored { .. }]),
         "{outcomes:?}"

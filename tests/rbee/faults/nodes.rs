@@ -183,7 +183,7 @@ fn faults_node_out_of_grace_gives_its_jobs_back_uncounted() {
     fleet.start_node("goes", &["--grace", "1"]);
     let id = fleet.cluster.submit(&work.prompts, &[]);
     busy(&fleet, &["goes"], &id).expect("its jobs take long");
-    fleet.pace.token = Duration::from_millis(5);
+    fleet.pace.token = Some(Duration::from_millis(5));
     fleet.node("stays");
     let at = fleet.place_of("goes");
     let goes = fleet.nodes.remove(at).process;
@@ -205,7 +205,7 @@ fn faults_second_signal_ends_a_node_at_once() {
     let mut fleet = Fleet::start(Pace::usual().token_ms(2000), &["goes"]);
     let id = fleet.cluster.submit(&work.prompts, &[]);
     busy(&fleet, &["goes"], &id).expect("its jobs take long");
-    fleet.pace.token = Duration::from_millis(5);
+    fleet.pace.token = Some(Duration::from_millis(5));
     fleet.node("stays");
     let at = fleet.place_of("goes");
     let goes = fleet.nodes.remove(at).process;

@@ -1,5 +1,7 @@
 //! Coordinators that are killed and stopped.
 
+use std::io::Write;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rbee_tests::cluster::PATIENCE;
@@ -11,6 +13,8 @@ use rbee_tests::workload::{Workload, size};
 const LONGEST_GAP_US: u64 = 10_000_000;
 /// How long a leader lives.
 const LEADER_LIVES: Duration = Duration::from_secs(5);
+/// A lead that is given back is taken within this; one that is not, after five seconds.
+const HANDED_OVER_WITHIN: Duration = Duration::from_secs(4);
 
 /// The place of the coordinator that leads, as it says.
 fn leader(fleet: &Fleet) -> usize {
@@ -50,5 +54,57 @@ fn faults_leader_killed_again_and_again_stops_nothing_for_long() {
                (ORDER BY finished_at_us) AS gap FROM results) gaps";
     let gap = fleet.cluster.count(gap);
     assert!(gap < LONGEST_GAP_US, "no result for {gap} µs");
+    fleet.finish(&id, &work);
+}
+
+#[test]
+fn faults_coordinator_that_is_told_to_go_hands_the_lead_over_at_once() {
+    let work = Workload::stub(size(2000, 250));
+    let mut fleet = Fleet::start(Pace::usual().token_ms(10), &[]);
+    fleet.serve();
+    fleet.node("one");
+    let id = fleet.cluster.submit(&work.prompts, &[]);
+    fleet.cluster.until_finished(&id, 10);
+    let first = fleet.servers.remove(leader(&fleet));
+    fleet.speak_to(0);
+    let begun = Instant::now();
+    first.process.terminate();
+    let ended = first.process.wait();
+    assert_eq!(ended.code, Some(0), "{ended}");
+    fleet.note("coordinator", &ended);
+    leader(&fleet);
+    // The lease of the lead has five seconds: nobody waited for its end.
+    let took = begun.elapsed();
+    assert!(took < HANDED_OVER_WITHIN, "handed over after {took:?}");
+    fleet.finish(&id, &work);
+}
+
+#[test]
+fn faults_second_signal_ends_a_coordinator_at_once() {
+    let work = Workload::stub(100);
+    let mut fleet = Fleet::start(Pace::usual(), &["one"]);
+    // An upload that goes on for ever: the first signal waits for it.
+    let endless = fleet.cluster.home.path("endless");
+    let made = Command::new("mkfifo").arg(&endless).status();
+    assert!(made.is_ok_and(|status| status.success()), "mkfifo");
+    let submit = fleet.cluster.rbee(["submit", "endless"]).start();
+    let mut pipe = std::fs::File::options().write(true).open(&endless).unwrap();
+    pipe.write_all(work.prompts.as_bytes()).unwrap();
+    let spool = fleet.cluster.home.path(".local/share/rbee/spool");
+    wait::until("the upload", PATIENCE, || spool.exists().then_some(()));
+    let first = fleet.servers.remove(0);
+    first.process.terminate();
+    wait::until("the coordinator to have heard", PATIENCE, || {
+        first.process.stderr().contains("stopping").then_some(())
+    });
+    let begun = Instant::now();
+    first.process.terminate();
+    let ended = first.process.wait();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{ended}");
+    fleet.note("coordinator", &ended);
+    drop(pipe);
+    assert_ne!(submit.wait().code, Some(0));
+    fleet.serve();
+    let id = fleet.cluster.submit(&work.prompts, &[]);
     fleet.finish(&id, &work);
 }

@@ -9,7 +9,6 @@ use rbee_tests::random::Random;
 use rbee_tests::wait;
 use rbee_tests::way::{Passing, Way};
 use rbee_tests::workload::{Workload, seed, size};
-use serde_json::Value as Json;
 
 /// After whatever happened to Redis, what was placed then has ended within this.
 const REDIS_MENDED: Duration = Duration::from_secs(30);
@@ -118,9 +117,6 @@ fn faults_connection_that_breaks_at_a_commit_leaves_one_result() {
     fleet.finish(&id, &work);
 }
 
-/// Microseconds of an hour.
-const HOUR_US: i64 = 3_600_000_000;
-
 #[test]
 fn faults_redis_without_memory_is_named_and_nothing_is_lost() {
     let work = Workload::stub(size(2000, 200));
@@ -156,57 +152,4 @@ fn faults_redis_that_evicts_is_warned_of_by_the_setting() {
         assert!(log.contains("set maxmemory-policy to noeviction"), "{log}");
     }
     fleet.end();
-}
-
-/// The clock of every process is an hour off, as the store sees it; which of them is right does not matter.
-#[test]
-fn faults_clock_an_hour_off_steals_no_lease_and_makes_no_negative_time() {
-    let work = Workload::stub(size(2000, 120));
-    for off in [-HOUR_US, HOUR_US] {
-        let mut fleet = Fleet::start(Pace::usual().token_ms(5), &[]);
-        fleet.cluster.sql(&format!(
-            "CREATE OR REPLACE FUNCTION rbee_now_us() RETURNS BIGINT LANGUAGE sql VOLATILE AS \
-             'SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT + ({off})'"
-        ));
-        // The leader's lease of before is an hour away now.
-        fleet.kill_server(0);
-        fleet.cluster.sql("DELETE FROM leader");
-        fleet.serve();
-        fleet.node("one");
-        fleet.node("two");
-        let instances = [fleet.instance("one"), fleet.instance("two")];
-        let id = fleet.cluster.submit(&work.prompts, &[]);
-        fleet.cluster.until_done(&id);
-        assert_eq!(instances, [fleet.instance("one"), fleet.instance("two")]);
-        let again = "SELECT COUNT(*) FROM jobs WHERE attempt <> 1 OR losses <> 0";
-        assert_eq!(fleet.cluster.count(again), 0, "a lease was stolen");
-        let backwards = "SELECT COUNT(*) FROM batches b JOIN results r USING (batch_no) \
-                         WHERE r.finished_at_us < b.created_at_us \
-                         OR b.finished_at_us < r.finished_at_us - 1000000";
-        assert_eq!(
-            fleet.cluster.count(backwards),
-            0,
-            "times that run backwards"
-        );
-        let status = fleet.cluster.status(&id);
-        let nodes = fleet.cluster.rbee(["nodes", "--json"]).exits(0);
-        let nodes = nodes
-            .text()
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap());
-        for shown in nodes.chain([status]) {
-            assert_eq!(negative(&shown), None, "{shown}");
-        }
-        fleet.finish(&id, &work);
-    }
-}
-
-/// A number below nothing anywhere in a value.
-fn negative(value: &Json) -> Option<f64> {
-    match value {
-        Json::Number(number) => number.as_f64().filter(|number| *number < 0.0),
-        Json::Array(items) => items.iter().find_map(negative),
-        Json::Object(fields) => fields.values().find_map(negative),
-        _ => None,
-    }
 }

@@ -214,7 +214,7 @@ impl Preparer {
         while let Some(submission) = self.next() {
             let id = submission.job.id;
             let prepared = if submission.control.cancelled.load(Ordering::Acquire) {
-                Err(cancelled())
+                Err(JobError::cancelled())
             } else {
                 self.prepare(submission.job)
             };
@@ -247,14 +247,6 @@ impl Preparer {
             Err(JobError::new(ENGINE_ERROR, message))
         })
     }
-}
-
-/// The error of a cancelled job.
-pub(super) fn cancelled() -> JobError {
-    JobError::new(
-        "cancelled",
-        "The job was cancelled before it had an answer.",
-    )
 }
 
 /// The record of a failed job.

@@ -1,6 +1,6 @@
 //! What comes to the step thread between two steps: new jobs, and what the callers want of those that run.
 
-use super::handle::{cancelled, failure};
+use super::handle::failure;
 use super::live_job::LiveJob;
 use super::planner::{Newcomer, SeqKey};
 use super::prefix::prefix_keys;
@@ -10,6 +10,7 @@ use super::run::{StepLoop, text_event};
 use super::sampler::Sampler;
 use super::sequence::{AnswerOptions, Sequence, SequenceStart};
 use super::shared::JobControl;
+use rbee_queue::JobError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -62,7 +63,7 @@ impl StepLoop {
         let PreparedJob { job, prompt, ends } = prepared;
         let mut live = LiveJob::new(&job, prompt.len(), control);
         if live.control.cancelled.load(Ordering::Acquire) {
-            self.ended.push((live, failure(cancelled())));
+            self.ended.push((live, failure(JobError::cancelled())));
             return;
         }
         let params = &job.request.params;
@@ -119,7 +120,7 @@ impl StepLoop {
         for id in ids {
             let job = self.jobs.get_mut(&id).expect("it was just listed");
             if job.control.cancelled.load(Ordering::Acquire) {
-                self.fail(id, cancelled());
+                self.fail(id, JobError::cancelled());
                 continue;
             }
             job.control.watched.store(false, Ordering::Release);

@@ -113,7 +113,7 @@ impl Desk {
                 // The store has its end; giving it back makes the inbox forget it.
                 self.give_back(held);
             } else if self.early_cancels.contains(&held) {
-                self.end(held, cancelled());
+                self.end(held, JobError::cancelled());
             } else {
                 self.model(work.model).pending += 1;
                 let place = match work.priority {
@@ -318,7 +318,7 @@ impl Desk {
             let pending = self.pending.iter().position(|work| work.held() == *held);
             if let Some(work) = pending.and_then(|place| self.pending.remove(place)) {
                 self.model(work.model).pending -= 1;
-                self.end(*held, cancelled());
+                self.end(*held, JobError::cancelled());
             }
         }
     }
@@ -445,8 +445,4 @@ impl Desk {
     pub fn is_empty(&self) -> bool {
         self.jobs() == 0 && self.group.is_empty()
     }
-}
-
-fn cancelled() -> JobError {
-    JobError::new("cancelled", "The job was cancelled before it began.")
 }

@@ -226,7 +226,7 @@ impl StatusBoard {
         self.updated_at = now;
         self.rates.measure(desk.models(), host.residents(), now);
         self.failures
-            .retain(|(at, _)| now.duration_since(*at) < FAILURE_KEPT);
+            .retain(|(at, failed)| now.duration_since(*at) < FAILURE_KEPT.min(failed.rest()));
         let report = self.reported(host, desk, disk, draining, now);
         self.report.send_replace(report.clone());
         self.status.send_modify(|status| {

@@ -172,6 +172,23 @@ impl SqliteStore {
             .map_err(|error| self.error(error))
     }
 
+    /// Ends every lease of nodes and of leaders, those that a clock which was wrong put far ahead too. For whoever knows
+    /// that it alone uses the store.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn end_leases(&self) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        for end in [
+            "UPDATE nodes SET lease_until_us = 0",
+            "UPDATE leader SET until_us = 0",
+        ] {
+            let ended = sqlx::query(end).execute(&mut *tx).await;
+            ended.map_err(|error| self.error(error))?;
+        }
+        self.commit(tx).await
+    }
+
     pub(super) async fn placed(&self, query: &PlacedQuery) -> Result<Vec<PlacedJob>, StoreError> {
         let select = "SELECT batch_no, idx, attempt, node FROM jobs WHERE state = 1";
         let sql = match query {
