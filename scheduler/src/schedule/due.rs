@@ -66,13 +66,13 @@ pub struct DuePlan {
 pub fn due(cron: &CronSchedule, late: Lateness) -> DuePlan {
     let on_time_from = late.now_us - micros(ON_TIME);
     if late.next_us >= on_time_from || late.missed == Missed::All {
-        return fire_each(cron, late, late.next_us, on_time_from);
+        return fire_each(cron, late, late.next_us, late.next_us < on_time_from);
     }
     match late.missed {
         Missed::None => {
             let next = cron.next_after(on_time_from - 1);
             let mut plan = match next {
-                Some(next) => fire_each(cron, late, next, on_time_from),
+                Some(next) => fire_each(cron, late, next, false),
                 None => DuePlan::default(),
             };
             plan.missed = span(cron, late.next_us, on_time_from - 1);
@@ -82,14 +82,14 @@ pub fn due(cron: &CronSchedule, late: Lateness) -> DuePlan {
     }
 }
 
-/// Fires every due tick from `first` on.
-fn fire_each(cron: &CronSchedule, late: Lateness, first: i64, on_time_from: i64) -> DuePlan {
+/// Fires every due tick from `first` on. After an outage all of them make up for it, the last ones too.
+fn fire_each(cron: &CronSchedule, late: Lateness, first: i64, catches_up: bool) -> DuePlan {
     let mut fire = Vec::new();
     let mut next = Some(first);
     while let Some(tick_us) = next.filter(|tick| *tick <= late.now_us && fire.len() < late.room) {
         fire.push(DueTick {
             tick_us,
-            catches_up: tick_us < on_time_from,
+            catches_up,
         });
         next = cron.next_after(tick_us);
     }

@@ -87,6 +87,16 @@ fn single_time() -> impl Strategy<Value = String> {
     )
 }
 
+/// The hour is `*` or has a step.
+fn following_utc() -> impl Strategy<Value = String> {
+    (field(0, 59), 0u32..12, field(1, 31), month(), weekday()).prop_map(
+        |(minute, step, day, month, weekday)| match step {
+            0 => format!("{minute} * {day} {month} {weekday}"),
+            step => format!("{minute} */{step} {day} {month} {weekday}"),
+        },
+    )
+}
+
 fn oracle(expression: &str) -> Cron {
     let parser = CronParser::builder().seconds(Seconds::Optional).build();
     parser
@@ -138,13 +148,20 @@ fn starts() -> impl Strategy<Value = Vec<i64>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
     #[test]
     fn any_expression_is_as_the_oracle_has_it_away_from_changes(
         expression in expression(), zone in 0..ZONES.len(), starts in starts(),
     ) {
         compare(&expression, ZONES[zone], &starts, false);
+    }
+
+    #[test]
+    fn expressions_that_follow_utc_are_as_the_oracle_has_them_across_changes(
+        expression in following_utc(), zone in 0..ZONES.len(), starts in starts(),
+    ) {
+        compare(&expression, ZONES[zone], &starts, true);
     }
 
     #[test]

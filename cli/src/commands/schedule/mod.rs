@@ -27,7 +27,7 @@ Examples:
   rbee schedule list
   rbee schedule history nightly
   rbee schedule calendar
-  rbee schedule run nightly && rbee watch last
+  rbee schedule run nightly
 
 Schedules run as long as a server does: the one of RBEE_SERVER, else the one of this machine (`rbee serve`).")]
 pub struct ScheduleArgs {
