@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -57,8 +57,8 @@ impl ScheduleSettingsArgs {
         let folders: Vec<PathBuf> = folders
             .into_iter()
             .filter(|folder| !folder.as_os_str().is_empty())
-            // A service's user may have none.
-            .filter(|folder| self.schedule_root.is_some() || folder.is_dir())
+            // A service's user may have none, or the whole file system for one.
+            .filter(|folder| self.schedule_root.is_some() || is_a_home(folder))
             .collect();
         let roots = Roots::new(&folders).context("a folder of --schedule-root cannot be used")?;
         let commands: BTreeMap<String, PathBuf> = self.schedule_command.iter().cloned().collect();
@@ -75,6 +75,10 @@ impl ScheduleSettingsArgs {
             commands,
         })
     }
+}
+
+fn is_a_home(folder: &Path) -> bool {
+    folder.is_dir() && folder.parent().is_some()
 }
 
 fn parse_folder(text: &str) -> Result<PathBuf, String> {

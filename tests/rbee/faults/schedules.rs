@@ -1,8 +1,9 @@
 //! Fault 16: two schedulers, three hours down, leaders that die: each tick at most once, and caught up as stated.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
-use rbee_tests::cluster::{Cluster, PATIENCE};
+use rbee_tests::cluster::{Cluster, PATIENCE, ends_well};
 use rbee_tests::fleet::{Fleet, Pace};
 use rbee_tests::process::{Home, Rbee, binary_with_failpoints};
 use rbee_tests::schedules::{check_once, history, in_state, ticks, until_runs};
@@ -12,6 +13,8 @@ use rbee_tests::{prompts, wait};
 
 /// Six fields: every second.
 const EVERY_SECOND: &str = "* * * * * *";
+/// The variable that arms a failpoint.
+const FAILPOINT: &str = "RBEE_FAILPOINT";
 const SECOND_US: i64 = 1_000_000;
 
 fn fleet(cluster: Cluster) -> Fleet {
@@ -63,6 +66,19 @@ fn settle(fleet: &Fleet, name: &str) {
             "SELECT COUNT(*) FROM schedule_runs WHERE state IN ('waiting', 'loading', 'running')";
         (fleet.cluster.count(open) == 0).then_some(())
     });
+}
+
+/// What is started from here on sends itself a signal when a moment comes for the first time; the file is there then.
+fn arm(fleet: &mut Fleet, moment: &str, signal: &str) -> PathBuf {
+    let spent = fleet.cluster.home.path(&format!("{moment}.spent"));
+    let fuse = format!("{moment}:1:{signal}:{}", spent.display());
+    fleet.environment.push((FAILPOINT.to_owned(), fuse));
+    spent
+}
+
+/// What is started from here on has no failpoint.
+fn disarm(fleet: &mut Fleet) {
+    fleet.environment.retain(|(name, _)| name != FAILPOINT);
 }
 
 #[test]
@@ -150,21 +166,20 @@ fn faults_cluster_that_was_down_for_three_hours_catches_up_as_stated() {
 
 #[test]
 fn faults_leader_killed_at_any_moment_of_a_run_leaves_one_batch() {
-    let moments = [
-        "firing", "fired", "filled", "sealing", "sealed", "noting", "noted",
-    ];
+    let moments: &[&str] = size(
+        &[
+            "firing", "fired", "filled", "sealing", "sealed", "noting", "noted",
+        ],
+        &["fired", "sealed", "noted"],
+    );
     for moment in moments {
         let mut cluster = Cluster::new();
         cluster.program = binary_with_failpoints();
         let mut fleet = fleet(cluster);
         fleet.kill_server(0);
-        let spent = fleet.cluster.home.path(&format!("{moment}.spent"));
-        let fuse = format!("{moment}:1:KILL:{}", spent.display());
-        fleet.environment.push(("RBEE_FAILPOINT".to_owned(), fuse));
+        let spent = arm(&mut fleet, moment, "KILL");
         fleet.serve();
-        fleet
-            .environment
-            .retain(|(name, _)| name != "RBEE_FAILPOINT");
+        disarm(&mut fleet);
         let add = [
             "add",
             EVERY_SECOND,
@@ -180,6 +195,41 @@ fn faults_leader_killed_at_any_moment_of_a_run_leaves_one_batch() {
         fleet.serve();
         let speak = |arguments: &[&str]| fleet.cluster.rbee(arguments);
         until_runs(&speak, "nightly", "completed", 2);
+        settle(&fleet, "nightly");
+        check(&fleet, "nightly");
+        fleet.end();
+    }
+}
+
+#[test]
+fn faults_leader_that_slept_in_the_middle_of_a_run_makes_no_second_batch() {
+    let moments: &[&str] = size(
+        &["firing", "fired", "filled", "sealing", "sealed", "noting"],
+        &["firing", "sealing"],
+    );
+    for moment in moments {
+        let mut cluster = Cluster::new();
+        cluster.program = binary_with_failpoints();
+        let mut fleet = fleet(cluster);
+        fleet.kill_server(0);
+        let spent = arm(&mut fleet, moment, "STOP");
+        fleet.serve();
+        disarm(&mut fleet);
+        let add = ["add", EVERY_SECOND, "nightly.jsonl"];
+        schedule(&fleet, &add).exits(0);
+        wait::until(&format!("the moment {moment}"), PATIENCE, || {
+            spent.exists().then_some(())
+        });
+        // Another one leads, and takes up what the first has in its hands.
+        fleet.serve();
+        let speak = |arguments: &[&str]| fleet.cluster.rbee(arguments);
+        until_runs(&speak, "nightly", "completed", 2);
+        fleet.servers[0].process.signal_all("CONT");
+        wait::until("the sleeper to notice", PATIENCE, || {
+            let said = fleet.servers[0].process.stderr();
+            said.contains("leads no more").then_some(())
+        });
+        until_runs(&speak, "nightly", "completed", 4);
         settle(&fleet, "nightly");
         check(&fleet, "nightly");
         fleet.end();
@@ -220,5 +270,10 @@ fn faults_embedded_server_killed_again_and_again_fires_each_tick_once() {
         let output = run["output"].as_str().unwrap();
         assert_eq!(std::fs::read_to_string(output).unwrap(), alone);
     }
-    server.process.kill();
+    wait::until("the files of locks to go", PATIENCE, || {
+        let lock = |file: &str| file.ends_with(".lock") && file.contains("batch_");
+        let left = |file: &String| file.ends_with(".partial") || lock(file);
+        (!home.files().iter().any(left)).then_some(())
+    });
+    ends_well(server.process);
 }

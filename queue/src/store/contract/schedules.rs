@@ -83,7 +83,8 @@ async fn loading(store: &dyn Store) -> (Schedule, ScheduleRun) {
 pub async fn schedule_is_kept_as_it_was_said(store: &dyn Store) {
     let made = added(store, "nightly", 77).await;
     assert_eq!((made.plan.clone(), made.next_tick_us), (plan(), Some(77)));
-    assert_eq!(store.schedule_list().await.unwrap(), [made.clone()]);
+    let listed = store.schedule_list().await.unwrap();
+    assert_eq!(listed, std::slice::from_ref(&made));
     let again = store.schedule_add(new_schedule("nightly", 78)).await;
     assert_eq!(again.unwrap(), ScheduleAdded::NameTaken);
     assert!(store.schedule_pause(made.no, true, None).await.unwrap());

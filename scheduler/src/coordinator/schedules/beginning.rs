@@ -184,6 +184,10 @@ impl Beginnings {
             store.run_note(run.no, Some(*no), change).await?;
             return Ok(true);
         }
+        // Its lock's file goes with it. Who holds it is alive, and loads.
+        let Ok(_lock) = self.shared.batches.take(id) else {
+            return Ok(true);
+        };
         tracing::info!(schedule = %schedule.name, run = run.no.0, "a run that was cut off while it was read is read again");
         // Who still loads it finds it gone.
         store.batch_delete(*no).await?;

@@ -16,8 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often batches of runs are looked at.
-const LOOK_AT_RUNS: Duration = Duration::from_millis(250);
+/// How often the batches of runs are looked at when there are new ones; each time more seldom while nothing changes.
+const LOOK_AT_NEW: Duration = Duration::from_millis(250);
+/// How often they are looked at while nothing changes for long.
+const LOOK_AT_OLD: Duration = Duration::from_secs(1);
 /// How often runs are looked for while there are none.
 const LOOK_FOR_RUNS: Duration = Duration::from_secs(2);
 /// Runs that are ended at once.
@@ -34,22 +36,25 @@ type Tries = HashMap<RunNo, (u32, Instant)>;
 pub(super) async fn end_runs(shared: &Arc<Shared>, settings: &ScheduleSettings) -> StoreError {
     let mut trouble = Trouble::new("runs of schedules cannot be ended");
     let mut tries = Tries::new();
+    let mut seen = Vec::new();
+    let mut wait = LOOK_AT_NEW;
     loop {
-        let wait = match look(shared, settings, &mut tries).await {
-            Ok(0) => {
+        match look(shared, settings, &mut tries).await {
+            Ok(open) => {
                 trouble.over();
-                LOOK_FOR_RUNS
-            }
-            Ok(_) => {
-                trouble.over();
-                LOOK_AT_RUNS
+                wait = match open.is_empty() {
+                    true => LOOK_FOR_RUNS,
+                    false if open == seen => (wait * 2).min(LOOK_AT_OLD),
+                    false => LOOK_AT_NEW,
+                };
+                seen = open;
             }
             Err(error @ StoreError::NewerSchema { .. }) => return error,
             Err(error) => {
                 trouble.note(&error);
-                LOOK_FOR_RUNS
+                wait = LOOK_AT_OLD;
             }
-        };
+        }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = shared.runs_changed.notified() => {}
@@ -57,12 +62,12 @@ pub(super) async fn end_runs(shared: &Arc<Shared>, settings: &ScheduleSettings) 
     }
 }
 
-/// Ends what has come to its end. Returns how many runs there are.
+/// Ends what has come to its end. Returns the runs that there were.
 async fn look(
     shared: &Shared,
     settings: &ScheduleSettings,
     tries: &mut Tries,
-) -> Result<usize, StoreError> {
+) -> Result<Vec<RunNo>, StoreError> {
     let store = shared.batches.store();
     let open = store.run_open().await?;
     let running = open.iter().filter(|run| run.state == RunState::Running);
@@ -82,8 +87,9 @@ async fn look(
             over.push((run, batch));
         }
     }
+    let numbers = open.iter().map(|run| run.no).collect();
     if over.is_empty() {
-        return Ok(open.len());
+        return Ok(numbers);
     }
     let schedules = store.schedule_list().await?;
     let mut ending = Vec::new();
@@ -106,7 +112,7 @@ async fn look(
         }
     }
     shared.schedules_woken.notify_one();
-    Ok(open.len())
+    Ok(numbers)
 }
 
 /// Ends a run. False: its results could not be written, and it is tried again.

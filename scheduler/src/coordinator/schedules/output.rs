@@ -15,6 +15,9 @@ pub const PLACEHOLDERS: &str = "{date}, {time}, {tick}, {name} and {id}";
 /// What results files are readable by, like those that `rbee export` writes.
 const FILE_MODE: u32 = 0o644;
 
+/// How the name of a file ends that is being written.
+const PARTIAL: &str = ".partial";
+
 /// What stands for the placeholders of an output's path.
 #[derive(Clone, Copy, Debug)]
 pub struct RunPlace<'a> {
@@ -114,9 +117,12 @@ pub(super) async fn write(
         source,
     };
     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+    // What a dead leader left of this file goes; another one that still writes it fails at its end.
+    let prefix = format!(".rbee-{batch}-");
+    remove_partial(&folder, &prefix).map_err(failed)?;
     let mut file = tempfile::Builder::new()
-        .prefix(".rbee-")
-        .suffix(".partial")
+        .prefix(&prefix)
+        .suffix(PARTIAL)
         .permissions(std::fs::Permissions::from_mode(FILE_MODE))
         .tempfile_in(&folder)
         .map_err(failed)?;
@@ -143,6 +149,18 @@ pub(super) async fn write(
     Ok(path)
 }
 
+fn remove_partial(folder: &Path, prefix: &str) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(prefix) && name.ends_with(PARTIAL) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -153,6 +171,22 @@ async fn blocking<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_of_one_file_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = [
+            ".rbee-batch_1-x.partial",
+            ".rbee-batch_2-x.partial",
+            "batch_1.jsonl",
+        ];
+        for name in names {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        remove_partial(dir.path(), ".rbee-batch_1-").unwrap();
+        let left = names.map(|name| dir.path().join(name).exists());
+        assert_eq!(left, [false, true, true]);
+    }
 
     #[test]
     fn placeholders_stand_for_the_tick() {

@@ -115,7 +115,7 @@ async fn tell_url(
             tracing::warn!(schedule = %untold.schedule.name, %error, wait_s = wait.as_secs(), "the receiver of a run's end did not hear and is told again");
             (Some(wait), None)
         }
-        Next::GiveUp(error) => (None, Some(format!("{url} was not told: {error}"))),
+        Next::GiveUp(error) => (None, Some(format!("the URL was not told: {error}"))),
     }
 }
 
