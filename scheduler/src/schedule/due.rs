@@ -171,6 +171,55 @@ mod tests {
     const MINUTE: i64 = 60_000_000;
     const HOUR: i64 = 60 * MINUTE;
 
+    #[test]
+    fn whatever_the_looks_every_tick_is_fired_once_or_missed_over_both_edges_of_summer() {
+        let berlin = Zone::named("Europe/Berlin").unwrap();
+        // 2026-03-29T00:00:00Z and 2026-10-24T23:00:00Z: three hours around each change.
+        for (from, expression) in [
+            (1_774_742_400_000_000, "*/10 1-3 * * *"),
+            (1_774_742_400_000_000, "*/7 * * * *"),
+            (1_792_882_800_000_000, "*/10 1-3 * * *"),
+            (1_792_882_800_000_000, "*/7 * * * *"),
+        ] {
+            let cron = CronSchedule::read(expression, berlin).unwrap();
+            let until = from + 3 * HOUR;
+            let all: Vec<i64> = cron.after(from).take_while(|tick| *tick <= until).collect();
+            for missed in Missed::ALL {
+                // Looks of a second, and an outage between each hour's 20th and 45th minute.
+                let mut next_us = cron.next_after(from).unwrap();
+                let (mut fired, mut given_up) = (Vec::new(), 0);
+                for now_us in (from..=until).step_by(1_000_000) {
+                    if (20..45).contains(&((now_us - from) / MINUTE % 60)) {
+                        continue;
+                    }
+                    let late = Lateness {
+                        next_us,
+                        now_us,
+                        missed: *missed,
+                        window_us: HOUR,
+                        room: 2,
+                    };
+                    let plan = due(&cron, late);
+                    assert!(plan.fire.iter().all(|due| due.tick_us <= now_us), "early");
+                    fired.extend(plan.fire.iter().map(|due| due.tick_us));
+                    given_up += plan.missed.map_or(0, |span| span.count);
+                    next_us = plan.next_us.unwrap();
+                }
+                assert!(fired.is_sorted_by(|a, b| a < b), "{expression}: {fired:?}");
+                assert!(fired.iter().all(|tick| all.contains(tick)));
+                assert_eq!(
+                    fired.len() as u64 + given_up,
+                    all.len() as u64,
+                    "{expression} {missed}"
+                );
+                match missed {
+                    Missed::All => assert_eq!(given_up, 0),
+                    Missed::Once | Missed::None => assert!(given_up > 0),
+                }
+            }
+        }
+    }
+
     fn plan(expression: &str, missed: Missed, late_us: i64) -> DuePlan {
         let cron = CronSchedule::read(expression, Zone::UTC).unwrap();
         let next_us = cron.next_after(1_000 * HOUR - 1).unwrap();

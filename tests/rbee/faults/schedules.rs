@@ -47,6 +47,9 @@ fn check(fleet: &Fleet, name: &str) {
     assert_eq!(batches_too_many(fleet), 0);
     let alone = run_alone(&prompts::short(4, 2));
     let completed = in_state(&runs, "completed");
+    for output in completed.iter().filter_map(|run| run["output"].as_str()) {
+        assert_eq!(std::fs::read_to_string(output).unwrap(), alone);
+    }
     let batches: BTreeSet<&str> = completed
         .iter()
         .filter_map(|run| run["batch"].as_str())

@@ -119,7 +119,7 @@ pub enum OverlapChoice {
     /// There is no run
     #[default]
     Skip,
-    /// The run waits for those before it
+    /// The run waits for those before it; at most 100 wait
     Queue,
     /// The run begins beside them
     Allow,

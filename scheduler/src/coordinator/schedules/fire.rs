@@ -12,7 +12,8 @@ use rbee_queue::{BatchId, StoreError};
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Runs of one schedule that may wait. With more of them, further ticks are fired when some have begun.
+/// Runs of one schedule that may wait. Further ticks are skipped; those that make up for an outage one by one are fired when
+/// some have begun.
 const MAX_WAITING: usize = 100;
 /// Nothing is due in sight.
 const NOTHING_SOON: Duration = Duration::from_secs(3_600);
@@ -61,6 +62,7 @@ async fn fire(
         }
     };
     let waiting = open.iter().filter(|run| run.state == RunState::Waiting);
+    let room = MAX_WAITING.saturating_sub(waiting.count());
     let plan = due(
         &cron,
         Lateness {
@@ -68,14 +70,21 @@ async fn fire(
             now_us,
             missed: schedule.plan.missed,
             window_us: window_us(schedule),
-            room: MAX_FIRED.min(MAX_WAITING.saturating_sub(waiting.count())),
+            room: match schedule.plan.missed {
+                Missed::All => MAX_FIRED.min(room),
+                Missed::Once | Missed::None => MAX_FIRED,
+            },
         },
     );
     if plan.fire.is_empty() && plan.missed.is_none() {
         return Ok(None);
     }
     let mut locks = HashMap::new();
-    let runs = runs_of(shared, schedule, &plan, open.len(), &mut locks)?;
+    let before = Before {
+        open: open.len(),
+        room,
+    };
+    let runs = runs_of(shared, schedule, &plan, before, &mut locks);
     let fired = shared.batches.store().schedule_fire(Fire {
         schedule: schedule.no,
         moves: Some((next_us, plan.next_us)),
@@ -99,22 +108,33 @@ fn window_us(schedule: &Schedule) -> i64 {
     i64::try_from(schedule.plan.missed_window_s.saturating_mul(1_000_000)).unwrap_or(i64::MAX / 4)
 }
 
-/// The runs that a plan makes when `open` ones are there already; their batches' locks are put into `locks`.
+/// What there is of a schedule's runs when some more are made.
+struct Before {
+    /// Runs that are not at their end.
+    open: usize,
+    /// Runs that may still wait.
+    room: usize,
+}
+
+/// The runs that a plan makes; their batches' locks are put into `locks`.
 fn runs_of(
     shared: &Shared,
     schedule: &Schedule,
     plan: &DuePlan,
-    mut open: usize,
+    mut before: Before,
     locks: &mut HashMap<BatchId, Option<BatchLock>>,
-) -> Result<Vec<NewRun>, StoreError> {
+) -> Vec<NewRun> {
     let mut runs: Vec<NewRun> = plan.missed.iter().map(missed).collect();
     let last = plan.fire.len().saturating_sub(1);
     for (at, due) in plan.fire.iter().enumerate() {
         let overlap = schedule.plan.overlap;
         let all = due.catches_up && schedule.plan.missed == Missed::All;
-        let state = match begin(overlap, open, all) {
+        let state = match begin(overlap, before.open, all) {
             _ if overlap == Overlap::CancelRunning && at < last => NewRunState::Skip {
                 reason: "a later tick had come too".to_owned(),
+            },
+            Begin::Wait if before.room == 0 => NewRunState::Skip {
+                reason: format!("{MAX_WAITING} runs waited already"),
             },
             Begin::Wait => NewRunState::Wait,
             Begin::Skip => NewRunState::Skip {
@@ -133,9 +153,8 @@ fn runs_of(
                 }
             },
         };
-        if !matches!(state, NewRunState::Skip { .. }) {
-            open += 1;
-        }
+        before.open += usize::from(!matches!(state, NewRunState::Skip { .. }));
+        before.room -= usize::from(matches!(state, NewRunState::Wait) && before.room > 0);
         let cause = match due.catches_up {
             true => RunCause::CatchUp,
             false => RunCause::Tick,
@@ -146,7 +165,7 @@ fn runs_of(
             state,
         });
     }
-    Ok(runs)
+    runs
 }
 
 /// What is noted about missed ticks, under the first of them.
