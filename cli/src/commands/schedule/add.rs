@@ -41,6 +41,7 @@ CRON is `minute hour day month weekday`, or six fields with the seconds in front
 Sunday is 0 and 7. Where day and weekday are both restricted, either matches. When clocks are changed, a time that is skipped
 runs at the first moment after, and a time that comes twice runs once; with the hour `*` or a step runs keep their distance.
 
+In a cluster the server that leads reads the prompts and writes the results: in a folder that all servers see.
 The output's path may hold {date}, {time}, {tick}, {name} and {id}. The file is absent or complete.
 A command is one that the server's --schedule-command names; it gets RBEE_SCHEDULE, RBEE_RUN_STATE, RBEE_RUN_BATCH and
 RBEE_RUN_OUTPUT, and JSON on stdin.")]
