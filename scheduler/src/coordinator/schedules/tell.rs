@@ -10,18 +10,19 @@ use super::load::said;
 use super::settings::ScheduleSettings;
 use crate::http::types::{BatchView, RunView};
 use crate::schedule::Zone;
-use crate::webhook::{Message, NotHeard, Webhooks};
-use futures_util::{StreamExt, stream};
+use crate::webhook::{Message, NotHeard};
 use rbee_queue::StoreError;
-use rbee_queue::schedule::RunState;
+use rbee_queue::schedule::RunNo;
 use rbee_queue::store::UntoldRun;
 use serde_json::json;
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 /// How often the store is asked whose end is to be told.
@@ -40,16 +41,24 @@ pub(super) async fn tell_runs(shared: &Arc<Shared>, settings: &ScheduleSettings)
     let mut trouble = Trouble::new("nobody can be told of the ends of runs");
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // A command may take long, and others do not wait for it. All of them end with the lead.
+    let mut telling = JoinSet::new();
+    let mut busy: HashMap<RunNo, AbortHandle> = HashMap::new();
     loop {
         ticks.tick().await;
-        match shared.batches.store().run_untold(AT_ONCE).await {
+        while telling.try_join_next().is_some() {}
+        busy.retain(|_, task| !task.is_finished());
+        match shared.batches.store().run_untold(AT_ONCE * 2).await {
             Ok(untold) => {
                 trouble.over();
-                let telling = untold.into_iter().map(|one| tell(shared, settings, one));
-                stream::iter(telling)
-                    .buffer_unordered(AT_ONCE)
-                    .collect::<()>()
-                    .await;
+                for one in untold {
+                    if busy.len() < AT_ONCE && !busy.contains_key(&one.run.no) {
+                        let (shared, settings) = (Arc::clone(shared), settings.clone());
+                        let no = one.run.no;
+                        let task = async move { tell(&shared, &settings, one).await };
+                        busy.insert(no, telling.spawn(task));
+                    }
+                }
             }
             Err(error @ StoreError::NewerSchema { .. }) => return error,
             Err(error) => trouble.note(&error),
@@ -106,7 +115,7 @@ async fn tell_url(
     let id = format!("{}.{}", untold.schedule.id, untold.run.tick_us);
     let message = Message { id: &id, body };
     let told = match &shared.options.webhooks {
-        Some(webhooks) => send(webhooks, url, message).await,
+        Some(webhooks) => webhooks.send(url, message).await,
         None => Err(NotHeard::Broken("this server tells nobody".to_owned())),
     };
     match next(&told, untold.tries, shared.options.tell_again) {
@@ -117,10 +126,6 @@ async fn tell_url(
         }
         Next::GiveUp(error) => (None, Some(format!("the URL was not told: {error}"))),
     }
-}
-
-async fn send(webhooks: &Webhooks, url: &str, message: Message<'_>) -> Result<(), NotHeard> {
-    webhooks.send(url, message).await
 }
 
 /// Runs the command of a name. `Some`: it did not end well.
@@ -146,8 +151,8 @@ async fn run_command(
 }
 
 async fn run_program(program: &Path, untold: &UntoldRun, body: Vec<u8>) -> Result<(), String> {
-    let run = &untold.run;
-    let batch = run.batch.as_ref().map_or("", |(id, _)| id.as_str());
+    let run = RunView::new(&untold.run, Zone::UTC);
+    let batch = run.batch.map(String::from).unwrap_or_default();
     let passed_on = PASSED_ON
         .iter()
         .filter_map(|name| Some((*name, std::env::var_os(name)?)));
@@ -156,15 +161,8 @@ async fn run_program(program: &Path, untold: &UntoldRun, body: Vec<u8>) -> Resul
         .envs(passed_on)
         .env("RBEE_SCHEDULE", &untold.schedule.name)
         .env("RBEE_RUN_STATE", run.state.as_str())
-        .env(
-            "RBEE_RUN_BATCH",
-            if run.state == RunState::Failed && run.counts.is_none() {
-                ""
-            } else {
-                batch
-            },
-        )
-        .env("RBEE_RUN_OUTPUT", run.output.as_deref().unwrap_or_default())
+        .env("RBEE_RUN_BATCH", batch)
+        .env("RBEE_RUN_OUTPUT", run.output.unwrap_or_default())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
