@@ -8,14 +8,14 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     cancel, completions, export, infer, list, logs, models, nodes, pause, purge, resume, retry,
-    run, serve, status, submit, verify, watch, worker,
+    run, schedule, serve, status, submit, verify, watch, worker,
 };
 use crate::exit_code::EXIT_CODES_HELP;
 
 /// Which commands want a server.
 const WHERE_HELP: &str = "\
 With RBEE_SERVER set, every command that asks for batches speaks to that server. Without it, list, status, export, verify
-and purge open the store of this machine directly; submit, cancel, retry, pause, resume, nodes and logs want a server on
+and purge open the store of this machine directly; submit, cancel, retry, pause, resume, schedule, nodes and logs want a server on
 this machine, http://127.0.0.1:7835. `rbee run` computes here, and `rbee serve` is the server.";
 
 /// Batch inference on your own machines: a file of prompts in, one results file out, the same bytes every time.
@@ -86,6 +86,7 @@ pub enum Command {
     Pause(pause::PauseArgs),
     Resume(resume::ResumeArgs),
     Purge(purge::PurgeArgs),
+    Schedule(schedule::ScheduleArgs),
     Verify(verify::VerifyArgs),
     Nodes(nodes::NodesArgs),
     Logs(logs::LogsArgs),

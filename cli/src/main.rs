@@ -31,6 +31,7 @@ mod paths;
 mod progress;
 mod results;
 mod sampling_args;
+mod schedule_settings;
 mod seconds;
 mod server_models;
 mod server_token;

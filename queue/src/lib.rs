@@ -31,6 +31,7 @@ pub mod owner;
 pub mod queue;
 pub mod record;
 pub mod request;
+pub mod schedule;
 pub mod state;
 pub mod store;
 
@@ -38,6 +39,7 @@ pub use batch::{Batch, BatchModel, BatchSpec, Counts, Priority, RunKey};
 pub use batches::Batches;
 pub use ids::{
     Attempt, BatchId, BatchNo, JobIndex, JobKey, JobRef, ModelNo, ModelSha, NodeInstance,
+    ScheduleId,
 };
 pub use node::{NodeReport, NodeState, Renewal, StoredNode};
 pub use queue::{MemoryQueue, Queue, RedisQueue};

@@ -11,6 +11,9 @@ pub mod http;
 mod live;
 pub mod placement;
 mod placer;
+mod resolve;
+pub mod roots;
+pub mod schedule;
 pub mod simulate;
 #[cfg(test)]
 mod testing;
@@ -19,6 +22,7 @@ pub mod webhook;
 
 pub use coordinator::{
     Coordinator, CoordinatorHandle, CoordinatorOptions, CoordinatorStatus, Retention,
+    ScheduleSettings,
 };
 pub use dispatch::{Dispatched, Dispatcher, Load, Tick};
 pub use explain::explain;

@@ -20,6 +20,7 @@ mod real_models;
 mod real_run;
 mod redis;
 mod resume;
+mod schedules;
 mod server;
 mod untrusted;
 mod watch;

@@ -21,6 +21,7 @@ pub mod prompts;
 pub mod random;
 pub mod receiver;
 pub mod reference;
+pub mod schedules;
 pub mod server;
 pub mod small_disk;
 pub mod spec;

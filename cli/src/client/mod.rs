@@ -4,10 +4,12 @@
 
 mod events;
 mod export;
+mod schedules;
 mod upload;
 
 pub use events::{EventReader, Followed, ServerEvent};
 pub use export::{ExportQuery, Remote};
+pub use schedules::{Scheduled, add_schedule};
 pub use upload::{Prompts, submit, upload_blob};
 
 use std::net::IpAddr;
@@ -78,6 +80,11 @@ impl Client {
     /// The server's address for people.
     pub fn address(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
+    }
+
+    /// Whether the server is on this machine, so that both see the same files.
+    pub fn is_here(&self) -> bool {
+        is_here(&self.base)
     }
 
     /// A request to a path whose parts are given one by one, so that none of them can lead elsewhere.
@@ -189,7 +196,12 @@ fn retry_after(headers: &HeaderMap) -> Duration {
 async fn refused(response: Response) -> Failure {
     let status = response.status();
     let text = response.text().await.unwrap_or_default();
-    let said = match serde_json::from_str::<ErrorBody>(&text) {
+    refusal(status, &text)
+}
+
+/// What an answer that is no success means.
+fn refusal(status: StatusCode, text: &str) -> Failure {
+    let said = match serde_json::from_str::<ErrorBody>(text) {
         Ok(body) => body.error.message,
         Err(_) => format!("the server answered {status}"),
     };

@@ -73,7 +73,7 @@ impl Prompts {
     }
 
     /// The prompts as they are read. Why reading ended early, if it did, is put into `failed`.
-    fn body(self, talk: &Talk, failed: Arc<Mutex<Option<io::Error>>>) -> Body {
+    pub(super) fn body(self, talk: &Talk, failed: Arc<Mutex<Option<io::Error>>>) -> Body {
         let label = format!("sending {}", self.name);
         let mut progress = ByteProgress::new(talk, &label, self.bytes.unwrap_or(0));
         let pieces = ReaderStream::with_capacity(self.source, PIECE_BYTES)

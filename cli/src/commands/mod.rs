@@ -13,6 +13,7 @@ pub mod purge;
 pub mod resume;
 pub mod retry;
 pub mod run;
+pub mod schedule;
 pub mod serve;
 pub mod status;
 pub mod submit;
@@ -110,6 +111,7 @@ pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
         (Command::Resume(args), _) => resume::run(&context(None)?, args).await,
         (Command::Purge(args), _) => purge::run(&context(None)?, args).await,
         (Command::Logs(args), _) => logs::run(&context(None)?, args).await,
+        (Command::Schedule(args), _) => schedule::run(&context(None)?, args).await,
         (Command::Nodes(args), _) => nodes::run(&context(None)?, args).await,
         (Command::List(args), _) => list::run(&context(None)?, args).await,
         (Command::Status(args), _) => status::run(&context(None)?, args).await,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use rbee_queue::batch::INTERACTIVE_OWNER;
-use rbee_scheduler::http::{self, ApiParts, Auth};
+use rbee_scheduler::http::{self, ApiParts, Auth, Models};
 use rbee_scheduler::webhook::Webhooks;
 use rbee_scheduler::{Coordinator, CoordinatorOptions, Retention};
 use rbee_worker::model_files::DEFAULT_ALIAS;
@@ -33,6 +33,7 @@ use crate::home::{self, Home, HomeArgs, Shape};
 use crate::logging;
 use crate::moment;
 use crate::node_host::{NodeSetup, run_node};
+use crate::schedule_settings::ScheduleSettingsArgs;
 use crate::seconds;
 use crate::server_models::ServerModels;
 use crate::server_token;
@@ -107,6 +108,9 @@ pub struct ServeArgs {
     pub webhook_allow_private: bool,
 
     #[command(flatten)]
+    pub schedules: ScheduleSettingsArgs,
+
+    #[command(flatten)]
     pub home: HomeArgs,
 
     #[command(flatten)]
@@ -159,17 +163,23 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
         home.end_leases().await?;
     }
     tell(context, &args, &home, address)?;
-    let options = coordinator_options(context, &args, &home.shape)?;
+    let models: Arc<dyn Models> = Arc::new(ServerModels::open(
+        args.engine.engine,
+        &data,
+        &context.talk,
+    )?);
+    let spool = data.spool()?;
+    let schedules = (args.schedules).settings(Arc::clone(&models), spool.clone(), address)?;
+    let options = CoordinatorOptions {
+        schedules: Some(schedules),
+        ..coordinator_options(context, &args, &home.shape)?
+    };
     let (coordinator, handle) = Coordinator::new(home.batches.clone(), options);
     let parts = ApiParts {
         batches: home.batches.clone(),
-        models: Arc::new(ServerModels::open(
-            args.engine.engine,
-            &data,
-            &context.talk,
-        )?),
+        models,
         auth,
-        spool: data.spool()?,
+        spool,
         coordinator: handle,
         usual_model: DEFAULT_ALIAS.to_owned(),
         today: moment::today,

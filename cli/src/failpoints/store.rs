@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rbee_queue::ids::{BatchNo, JobIndex};
+use rbee_queue::schedule::{RunNo, Schedule, ScheduleNo, ScheduleRun};
 use rbee_queue::store::*;
 use rbee_queue::*;
 
@@ -16,10 +17,10 @@ pub struct FailStore(pub Arc<dyn Store>);
 /// The calls, with the moment before (`at`) and after (`then`) where there is one. The latter comes only with an answer
 /// that says that something was done.
 macro_rules! pass_on {
-    ($(fn $name:ident($($arg:ident: $kind:ty),*) -> $out:ty
+    ($store:ident; $(fn $name:ident($($arg:ident: $kind:ty),*) -> $out:ty
         $(, at $before:literal)? $(, then $after:literal if $did:expr)?;)*) => {
         #[async_trait]
-        impl Store for FailStore {
+        impl $store for FailStore {
             $(async fn $name(&self, $($arg: $kind),*) -> Result<$out, StoreError> {
                 $(at($before);)?
                 let answer = self.0.$name($($arg),*).await?;
@@ -34,6 +35,7 @@ macro_rules! pass_on {
 }
 
 pass_on! {
+    Store;
     fn batch_create(new: NewBatch) -> (BatchId, BatchNo);
     fn batch_fill(batch: BatchNo, jobs: Vec<NewJob>) -> (), then "filled" if |()| true;
     fn batch_seal(batch: BatchNo) -> Sealed, at "sealing", then "sealed" if |_| true;
@@ -75,4 +77,26 @@ pass_on! {
     fn node_drain(name: &str, drain: bool) -> ();
     fn lead(holder: &str, lease: Duration) -> Option<u64>;
     fn lead_end(holder: &str) -> ();
+}
+
+pass_on! {
+    ScheduleStore;
+    fn clock_us() -> i64;
+    fn schedule_add(new: NewSchedule) -> ScheduleAdded;
+    fn schedule_keep(id: &ScheduleId, piece: u64, bytes: Vec<u8>) -> ();
+    fn schedule_kept(id: &ScheduleId, piece: u64) -> Option<Vec<u8>>;
+    fn schedule_list() -> Vec<Schedule>;
+    fn schedule_pause(schedule: ScheduleNo, paused: bool, next_tick_us: Option<i64>) -> bool;
+    fn schedule_remove(schedule: ScheduleNo) -> bool;
+    fn schedule_due() -> DueSchedules;
+    fn schedule_fire(fire: Fire) -> Option<Vec<ScheduleRun>>,
+        at "firing", then "fired" if |made| made.is_some();
+    fn run_open() -> Vec<ScheduleRun>;
+    fn run_list(schedule: ScheduleNo, before: Option<RunNo>, limit: usize) -> Vec<ScheduleRun>;
+    fn run_latest() -> Vec<ScheduleRun>;
+    fn run_begin(run: RunNo, was: Option<BatchNo>, batch: NewBatch) -> Option<BatchNo>;
+    fn run_note(run: RunNo, was: Option<BatchNo>, change: RunChange) -> bool, at "noting", then "noted" if |noted| *noted;
+    fn run_untold(limit: usize) -> Vec<UntoldRun>;
+    fn run_told(run: RunNo, again_in: Option<Duration>, reason: Option<String>) -> ();
+    fn run_prune(keep: usize) -> u64;
 }

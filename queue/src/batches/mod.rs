@@ -10,7 +10,7 @@ mod work;
 
 pub use export::{Export, ExportLine, PageRenderer};
 pub use purge::PurgeError;
-pub use submit::{Submission, SubmitError, Submitted};
+pub use submit::{Input, Reserved, Submission, SubmitError, Submitted};
 pub use work::{requests_of, work_of};
 
 use crate::batch::Batch;

@@ -6,7 +6,7 @@
 use super::Batches;
 use crate::batch::{Batch, BatchModel, BatchSpec, Priority};
 use crate::ids::{BatchId, BatchNo, ModelNo};
-use crate::jsonl::{Line, ReadError, Reader};
+use crate::jsonl::{Line, LineOptions, ReadError, Reader};
 use crate::owner::{BatchLock, LockError};
 use crate::record::JobError;
 use crate::store::{MAX_JOBS_A_CALL, NewBatch, NewJob, Refusal, Sealed, StoreError};
@@ -40,6 +40,26 @@ pub struct Submission {
     pub spec: BatchSpec,
     /// All models that lines ask for, as the survey found them, resolved; numbered from 0.
     pub models: Vec<BatchModel>,
+    /// The digest of the survey: an input that changed since is refused.
+    pub digest: Option<[u8; 32]>,
+}
+
+/// A hidden batch that is there, empty, for an input.
+#[derive(Debug)]
+pub struct Reserved {
+    /// Its number.
+    pub no: BatchNo,
+    /// The right to run it, where the store is embedded.
+    pub lock: Option<BatchLock>,
+}
+
+/// What a hidden batch is filled from.
+#[derive(Debug)]
+pub struct Input<R> {
+    /// The lines.
+    pub input: R,
+    /// How they are read.
+    pub options: LineOptions,
     /// The digest of the survey: an input that changed since is refused.
     pub digest: Option<[u8; 32]>,
 }
@@ -90,15 +110,8 @@ impl Batches {
     where
         R: BufRead + Send + 'static,
     {
-        let names = submission
-            .models
-            .iter()
-            .map(|model| (model.requested.clone(), model.no))
-            .collect();
-        let options = submission.spec.options.clone();
-        // Locked before it is there: a sweeper must not take it for an orphan.
-        let id = BatchId::generate();
-        let lock = self.take(&id)?;
+        let (id, lock) = self.reserve()?;
+        let (options, models) = (submission.spec.options.clone(), submission.models.clone());
         let (_, no) = self
             .store
             .batch_create(NewBatch {
@@ -113,6 +126,58 @@ impl Batches {
                 models: submission.models,
             })
             .await?;
+        let reserved = Reserved { no, lock };
+        let input = Input {
+            input,
+            options,
+            digest: submission.digest,
+        };
+        self.load_and_show(reserved, input, &models).await
+    }
+
+    /// The id of a batch that is about to be made, and its lock where the store is embedded. Locked before it is there: a
+    /// sweeper must not take it for an orphan.
+    pub fn reserve(&self) -> Result<(BatchId, Option<BatchLock>), LockError> {
+        let id = BatchId::generate();
+        let lock = self.take(&id)?;
+        Ok((id, lock))
+    }
+
+    /// Loads an input into a hidden batch that is there already, empty and without models, and shows it.
+    pub async fn submit_into<R>(
+        &self,
+        reserved: Reserved,
+        input: Input<R>,
+        models: Vec<BatchModel>,
+    ) -> Result<Submitted, SubmitError>
+    where
+        R: BufRead + Send + 'static,
+    {
+        for model in &models {
+            self.store.model_resolve(reserved.no, model.clone()).await?;
+        }
+        self.load_and_show(reserved, input, &models).await
+    }
+
+    async fn load_and_show<R>(
+        &self,
+        reserved: Reserved,
+        input: Input<R>,
+        models: &[BatchModel],
+    ) -> Result<Submitted, SubmitError>
+    where
+        R: BufRead + Send + 'static,
+    {
+        let Reserved { no, lock } = reserved;
+        let Input {
+            input,
+            options,
+            digest,
+        } = input;
+        let names = models
+            .iter()
+            .map(|model| (model.requested.clone(), model.no))
+            .collect();
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
         let reading = tokio::task::spawn_blocking(move || {
             let mut reader = Reader::new(input, &options);
@@ -125,7 +190,7 @@ impl Batches {
             // A receiver that is gone has its own error already.
             let _ = sender.blocking_send(last);
         });
-        let loaded = self.load(no, receiver, submission.digest).await;
+        let loaded = self.load(no, receiver, digest).await;
         reading.await.expect("the reading thread does not panic");
         if let Err(error) = loaded {
             // The first error counts; what cannot be deleted now is swept later.

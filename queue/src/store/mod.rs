@@ -12,6 +12,9 @@ mod jobs;
 mod network_fs;
 mod postgres;
 mod rows;
+mod schedule_rows;
+mod schedule_sql;
+mod schedules;
 mod seen;
 mod sqlite;
 
@@ -22,6 +25,10 @@ pub use jobs::{
     ResultsPage, Sealed, StoredJob, StoredResult, Untold,
 };
 pub use postgres::PostgresStore;
+pub use schedules::{
+    DueSchedules, Fire, MAX_KEPT_RUNS, MAX_RUNS_A_CALL, MAX_SCHEDULES, NewRun, NewRunState,
+    NewSchedule, RunChange, ScheduleAdded, ScheduleStore, UntoldRun,
+};
 pub use sqlite::SqliteStore;
 
 use crate::batch::{Batch, BatchModel};
@@ -35,7 +42,7 @@ pub const MAX_JOBS_A_CALL: usize = 10_000;
 
 /// What every store can do. Implementations pass one contract suite.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: ScheduleStore {
     /// Makes a hidden batch in `validating` with its models. Nobody but its maker sees it.
     async fn batch_create(&self, new: NewBatch) -> Result<(BatchId, BatchNo), StoreError>;
 

@@ -11,6 +11,7 @@ mod ledger;
 mod reconcile;
 mod rescue;
 mod retention;
+mod schedules;
 mod sight;
 mod status;
 mod sweep;
@@ -20,6 +21,7 @@ mod tests;
 mod trouble;
 
 pub use retention::Retention;
+pub use schedules::{PLACEHOLDERS, RunPlace, ScheduleSettings, expand};
 pub use status::CoordinatorStatus;
 
 use crate::placer::Placer;
@@ -59,6 +61,8 @@ pub struct CoordinatorOptions {
     pub tell_again: Duration,
     /// Which finished batches are deleted, and when.
     pub retention: Vec<Retention>,
+    /// What schedules may use; `None`: none are run.
+    pub schedules: Option<ScheduleSettings>,
 }
 
 impl Default for CoordinatorOptions {
@@ -72,6 +76,7 @@ impl Default for CoordinatorOptions {
             webhooks: None,
             tell_again: Duration::from_secs(2),
             retention: Vec::new(),
+            schedules: None,
         }
     }
 }
@@ -81,11 +86,23 @@ impl Default for CoordinatorOptions {
 pub struct CoordinatorHandle {
     woken: Arc<Notify>,
     status: watch::Receiver<CoordinatorStatus>,
+    schedules_woken: Arc<Notify>,
     skip_owner: Option<String>,
     webhooks: Option<Webhooks>,
+    schedules: Option<ScheduleSettings>,
 }
 
 impl CoordinatorHandle {
+    /// What schedules may use; `None`: none are run.
+    pub fn schedules(&self) -> Option<&ScheduleSettings> {
+        self.schedules.as_ref()
+    }
+
+    /// A schedule was made, changed or wanted: look now.
+    pub fn wake_schedules(&self) {
+        self.schedules_woken.notify_one();
+    }
+
     /// Whether batches of an owner are left to whoever made them.
     pub fn leaves_alone(&self, owner: &str) -> bool {
         self.skip_owner.as_deref() == Some(owner)
@@ -116,6 +133,10 @@ struct Shared {
     sight: Mutex<Sight>,
     status: watch::Sender<CoordinatorStatus>,
     woken: Arc<Notify>,
+    /// Schedules are to be looked at.
+    schedules_woken: Arc<Notify>,
+    /// Runs are to be looked at.
+    runs_changed: Notify,
 }
 
 impl Shared {
@@ -150,7 +171,10 @@ impl Coordinator {
         options.sweep = options.sweep.min(options.lease / SWEEPS_A_LEASE);
         let (status, seen) = watch::channel(CoordinatorStatus::default());
         let woken = Arc::new(Notify::new());
+        let schedules_woken = Arc::new(Notify::new());
         let handle = CoordinatorHandle {
+            schedules_woken: Arc::clone(&schedules_woken),
+            schedules: options.schedules.clone(),
             woken: Arc::clone(&woken),
             status: seen,
             skip_owner: options.skip_owner.clone(),
@@ -164,6 +188,8 @@ impl Coordinator {
             options,
             status,
             woken,
+            schedules_woken,
+            runs_changed: Notify::new(),
         };
         let coordinator = Coordinator {
             shared: Arc::new(shared),
@@ -242,6 +268,7 @@ async fn lead(shared: &Arc<Shared>, term: u64, until: Instant, stop: &Cancellati
         error = sweep.run() => Ended::Failed(error),
         error = tell::tell(shared) => Ended::Failed(error),
         error = retention::retain(shared) => Ended::Failed(error),
+        error = schedules::run(shared) => Ended::Failed(error),
     };
     shared.status.send_modify(|status| {
         *status = CoordinatorStatus {

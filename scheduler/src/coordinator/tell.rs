@@ -85,14 +85,14 @@ async fn tell_one(shared: &Shared, webhooks: &Webhooks, untold: Untold) {
 }
 
 /// What follows a try.
-enum Next {
+pub(super) enum Next {
     Done,
     Again(Duration, String),
     GiveUp(String),
 }
 
 /// Decides what follows a try, when `tries` went before it.
-fn next(told: &Result<(), NotHeard>, tries: u64, first_wait: Duration) -> Next {
+pub(super) fn next(told: &Result<(), NotHeard>, tries: u64, first_wait: Duration) -> Next {
     match told {
         Ok(()) => Next::Done,
         Err(error) if error.is_final() || tries + 1 >= MAX_TRIES => Next::GiveUp(error.to_string()),

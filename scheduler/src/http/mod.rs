@@ -14,6 +14,7 @@
 //! | `GET /v1/batches/{id}/jobs` | `kept` |
 //! | `GET /v1/nodes`, `…/drain`, `…/undrain`, `…/logs` | `nodes` |
 //! | `GET`, `HEAD`, `PUT /v1/models/blobs/{sha}` | `blobs` |
+//! | `GET`, `POST /v1/schedules`, `GET`, `DELETE /v1/schedules/{id}`, `…/pause`, `…/resume`, `…/run`, `…/runs`, `…/calendar` | `schedules` |
 //! | `GET /v1/logs` | `logs` |
 //! | `/health`, `/ready` | `health` |
 
@@ -33,6 +34,7 @@ mod logs;
 mod nodes;
 mod results;
 mod running_text;
+mod schedules;
 mod spool;
 mod sse;
 mod stalled;
@@ -62,6 +64,8 @@ pub const OWNER: &str = "serve";
 
 /// Uploads that may run at once: each has a file, a thread and a load into the store.
 const MAX_UPLOADS: usize = 8;
+/// How long a client may be silent in the middle of an upload.
+const UPLOAD_SILENCE: Duration = Duration::from_secs(60);
 /// Streams that may be open at once.
 const MAX_STREAMS: usize = 16_384;
 /// How long open requests may take to end when the server stops.
@@ -224,6 +228,16 @@ fn router(server: Server) -> Router {
         .route("/v1/batches/{id}/resume", post(batches::resume))
         .route("/v1/batches/{id}/retry", post(batches::retry))
         .route("/v1/batches/{id}/jobs", get(kept::jobs))
+        .route("/v1/schedules", get(schedules::list))
+        .route("/v1/schedules/calendar", get(schedules::calendar))
+        .route(
+            "/v1/schedules/{id}",
+            get(schedules::show).delete(schedules::remove),
+        )
+        .route("/v1/schedules/{id}/pause", post(schedules::pause))
+        .route("/v1/schedules/{id}/resume", post(schedules::resume))
+        .route("/v1/schedules/{id}/run", post(schedules::run))
+        .route("/v1/schedules/{id}/runs", get(schedules::runs))
         .route("/v1/logs", get(logs::logs))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{name}/drain", post(nodes::drain))
@@ -233,6 +247,7 @@ fn router(server: Server) -> Router {
         .route("/ready", get(health::ready));
     let long = Router::new()
         .route("/v1/batches", post(submit::submit))
+        .route("/v1/schedules", post(schedules::add))
         .route("/v1/infer", post(infer::infer))
         .route("/v1/batches/{id}/results", get(results::results))
         .route("/v1/batches/{id}/events", get(events::events))

@@ -5,18 +5,19 @@
 
 use super::error::ApiError;
 use super::spool::{Spool, Waiting, again};
-use super::types::{BatchView, KnownModel, PART_INPUT, PART_SPEC, SubmitSpec, Submitted};
-use super::{OWNER, ResolveError, Resolved, Server};
+use super::types::{BatchView, PART_INPUT, PART_SPEC, SubmitSpec, Submitted};
+use super::{OWNER, ResolveError, Server, UPLOAD_SILENCE};
+use crate::resolve::resolve_all;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::multipart::{Field, Multipart, MultipartError};
 use axum::http::StatusCode;
 use rbee_queue::batches::{Submission, Submitted as Made};
 use rbee_queue::jsonl::Survey;
-use rbee_queue::{BatchModel, ModelNo, ModelSha, RunKey};
+use rbee_queue::{BatchModel, RunKey};
+use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Bytes of the part that says what the batch is made with.
@@ -25,8 +26,6 @@ const MAX_SPEC_BYTES: usize = 4 << 20;
 const MAX_INPUT_BYTES: u64 = 64 << 30;
 /// Bytes that are read and thrown away behind the point where an input was refused, so that its client hears why.
 const MAX_DRAINED_BYTES: u64 = 1 << 30;
-/// How long a client may be silent in the middle of an upload.
-const UPLOAD_SILENCE: Duration = Duration::from_secs(60);
 /// Characters of a batch's name.
 const MAX_NAME: usize = 200;
 /// Characters of a key.
@@ -46,14 +45,17 @@ pub async fn submit(
     };
     let input = next_part(&mut form, PART_INPUT).await?;
     let (file, survey) = receive(&server, input, &spec).await?;
-    let (models, warnings) = resolve_all(&server, &spec, &survey).await?;
+    let usual = &spec.spec.options.model;
+    let resolved = resolve_all(server.models.as_ref(), &spec.models, usual, &survey)
+        .await
+        .map_err(unresolved)?;
     let submitted = load(
         server,
         Upload {
             file,
             survey,
             spec,
-            models,
+            models: resolved.models,
         },
     )
     .await?;
@@ -64,13 +66,16 @@ pub async fn submit(
     Ok((
         status,
         Json(Submitted {
-            warnings,
+            warnings: resolved.warnings,
             ..submitted
         }),
     ))
 }
 
-async fn next_part<'f>(form: &'f mut Multipart, wanted: &str) -> Result<Field<'f>, ApiError> {
+pub(super) async fn next_part<'f>(
+    form: &'f mut Multipart,
+    wanted: &str,
+) -> Result<Field<'f>, ApiError> {
     let part = tokio::time::timeout(UPLOAD_SILENCE, form.next_field())
         .await
         .map_err(|_| silent())?
@@ -79,20 +84,20 @@ async fn next_part<'f>(form: &'f mut Multipart, wanted: &str) -> Result<Field<'f
         .ok_or_else(|| {
             ApiError::bad(
                 "missing_part",
-                format!("the form wants a part {PART_SPEC:?} and then a part {PART_INPUT:?}"),
+                format!("the form wants a part {wanted:?} in this place"),
             )
             .about("body")
         })
 }
 
-fn broken(error: MultipartError) -> ApiError {
+pub(super) fn broken(error: MultipartError) -> ApiError {
     ApiError::bad(
         "input_cut_off",
         format!("the upload cannot be read: {}", error.body_text()),
     )
 }
 
-fn silent() -> ApiError {
+pub(super) fn silent() -> ApiError {
     ApiError::bad("input_cut_off", "the upload stopped in the middle")
 }
 
@@ -106,7 +111,7 @@ async fn admit(
         .map_err(|_| {
             ApiError::too_many("the server has too many uploads at once: try again in a moment")
         })?;
-    let spec = read_spec(form).await?;
+    let spec: SubmitSpec = read_json(form, PART_SPEC).await?;
     check(&spec)?;
     check_receiver(server, &spec).await?;
     Ok((turn, spec))
@@ -114,7 +119,7 @@ async fn admit(
 
 /// Reads what its client still sends and throws it away, as far as that is bearable: a client that cannot go on sending
 /// takes the connection for broken, and never reads why it was refused.
-async fn drain(form: &mut Multipart) {
+pub(super) async fn drain(form: &mut Multipart) {
     let mut drained = 0;
     while let Ok(Ok(Some(mut part))) = tokio::time::timeout(UPLOAD_SILENCE, form.next_field()).await
     {
@@ -127,19 +132,23 @@ async fn drain(form: &mut Multipart) {
     }
 }
 
-async fn read_spec(form: &mut Multipart) -> Result<SubmitSpec, ApiError> {
-    let mut part = next_part(form, PART_SPEC).await?;
+/// The part of a form that says what is wanted, as JSON.
+pub(super) async fn read_json<T: DeserializeOwned>(
+    form: &mut Multipart,
+    name: &'static str,
+) -> Result<T, ApiError> {
+    let mut part = next_part(form, name).await?;
     let mut text = Vec::new();
     while let Some(bytes) = part.chunk().await.map_err(broken)? {
         if text.len() + bytes.len() > MAX_SPEC_BYTES {
             return Err(ApiError::too_large(format!(
-                "the part {PART_SPEC:?} has more than {MAX_SPEC_BYTES} bytes"
+                "the part {name:?} has more than {MAX_SPEC_BYTES} bytes"
             )));
         }
         text.extend_from_slice(&bytes);
     }
     serde_json::from_slice(&text)
-        .map_err(|error| ApiError::bad("invalid_spec", error.to_string()).about(PART_SPEC))
+        .map_err(|error| ApiError::bad("invalid_spec", error.to_string()).about(name))
 }
 
 /// What does not depend on the input.
@@ -166,9 +175,14 @@ fn check(spec: &SubmitSpec) -> Result<(), ApiError> {
 
 /// Whether the receiver could be told, as far as that is known now.
 async fn check_receiver(server: &Server, spec: &SubmitSpec) -> Result<(), ApiError> {
-    let Some(url) = &spec.on_done else {
-        return Ok(());
-    };
+    match &spec.on_done {
+        Some(url) => check_url(server, url).await,
+        None => Ok(()),
+    }
+}
+
+/// Whether a receiver could be told, as far as that is known now.
+pub(super) async fn check_url(server: &Server, url: &str) -> Result<(), ApiError> {
     let bad = |message: String| ApiError::bad("invalid_spec", message).about("on_done");
     let webhooks = (server.coordinator.webhooks())
         .ok_or_else(|| bad("this server tells nobody when a batch is done".to_owned()))?;
@@ -209,62 +223,6 @@ async fn receive(
             }
         }
     }
-}
-
-/// All models that the input names, resolved. A name that leads nowhere is the error of its lines, and a warning;
-/// unless it is the usual one, or no name leads anywhere.
-async fn resolve_all(
-    server: &Server,
-    spec: &SubmitSpec,
-    survey: &Survey,
-) -> Result<(Vec<BatchModel>, Vec<String>), ApiError> {
-    let (mut models, mut missing) = (Vec::new(), Vec::new());
-    for ((name, jobs), no) in survey.models.iter().zip(0..) {
-        let resolved = match known(&spec.models, name) {
-            Some(sha256) => Some(Resolved {
-                sha256,
-                revision: None,
-            }),
-            None => match server.models.resolve(name).await {
-                Ok(resolved) => Some(resolved),
-                Err(error) if error.transient || *name == spec.spec.options.model => {
-                    return Err(unresolved(error));
-                }
-                Err(error) => {
-                    missing.push((name, *jobs, error));
-                    None
-                }
-            },
-        };
-        let (sha256, revision) = match resolved {
-            Some(resolved) => (Some(resolved.sha256), resolved.revision),
-            None => (None, None),
-        };
-        models.push(BatchModel {
-            no: ModelNo(no),
-            requested: name.clone(),
-            sha256,
-            revision,
-            numerics: None,
-        });
-    }
-    if !missing.is_empty() && models.iter().all(|model| model.sha256.is_none()) {
-        let (_, _, error) = missing.remove(0);
-        return Err(unresolved(error));
-    }
-    let warnings = missing
-        .into_iter()
-        .map(|(name, jobs, error)| {
-            let lines = if jobs == 1 { "line" } else { "lines" };
-            format!("no answer for {jobs} {lines} with the model {name}: {error}")
-        })
-        .collect();
-    Ok((models, warnings))
-}
-
-fn known(models: &[KnownModel], name: &str) -> Option<ModelSha> {
-    let found = models.iter().find(|model| model.requested == name);
-    found.map(|model| model.sha256)
 }
 
 /// The answer to a name that leads nowhere.

@@ -228,6 +228,8 @@ async fn without_the_token_only_health_answers() {
     for path in [
         "/v1/batches",
         "/v1/nodes",
+        "/v1/schedules",
+        "/v1/schedules/calendar",
         "/metrics",
         "/nothing",
         "//health",

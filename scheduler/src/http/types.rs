@@ -3,8 +3,7 @@
 //! Owns the JSON forms. Where OpenAI's API has a word for something, it is used.
 
 use rbee_queue::{
-    Batch, BatchId, BatchModel, BatchSpec, BatchStatus, Counts, ModelSha, NodeState, Priority,
-    StoredNode,
+    Batch, BatchId, BatchModel, BatchSpec, BatchStatus, Counts, NodeState, Priority, StoredNode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,10 +14,19 @@ pub use events::{
 };
 mod kept;
 
+mod schedules;
+
 pub use kept::{KeptJob, KeptJobs};
+pub use rbee_queue::schedule::OwnModel as KnownModel;
+pub use schedules::{
+    Calendar, CalendarTick, NewScheduleSpec, RunView, ScheduleMade, ScheduleView, TickView,
+    WantedSource,
+};
 
 /// The multipart part with the [`SubmitSpec`]; it comes before the input.
 pub const PART_SPEC: &str = "spec";
+/// The multipart part with the [`NewScheduleSpec`]; it comes before the input.
+pub const PART_SCHEDULE: &str = "schedule";
 /// The multipart part with the prompts.
 pub const PART_INPUT: &str = "input";
 /// The content type of framed results, see [`Frame`].
@@ -52,15 +60,6 @@ pub struct SubmitSpec {
     /// Models that the client has resolved already: files of its own.
     #[serde(default)]
     pub models: Vec<KnownModel>,
-}
-
-/// A model that the client resolved.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KnownModel {
-    /// As lines and options name it.
-    pub requested: String,
-    /// What it is.
-    pub sha256: ModelSha,
 }
 
 /// The answer to a submit.

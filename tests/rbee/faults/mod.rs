@@ -9,5 +9,6 @@ mod nodes;
 mod real_model;
 mod room;
 mod schedulers;
+mod schedules;
 mod stores;
 mod submits;

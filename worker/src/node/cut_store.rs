@@ -1,6 +1,7 @@
 //! A store that a test can cut off: its calls fail or hang, as over a network.
 
 use rbee_queue::ids::{BatchNo, JobIndex};
+use rbee_queue::schedule::{RunNo, Schedule, ScheduleNo, ScheduleRun};
 use rbee_queue::store::*;
 use rbee_queue::*;
 use std::sync::Arc;
@@ -44,9 +45,9 @@ impl CutStore {
 }
 
 macro_rules! pass_on {
-    ($(fn $name:ident($($arg:ident: $kind:ty),*) -> $out:ty;)*) => {
+    ($store:ident; $(fn $name:ident($($arg:ident: $kind:ty),*) -> $out:ty;)*) => {
         #[async_trait::async_trait]
-        impl Store for CutStore {
+        impl $store for CutStore {
             $(async fn $name(&self, $($arg: $kind),*) -> Result<$out, StoreError> {
                 self.gate().await?;
                 self.inner.$name($($arg),*).await
@@ -56,6 +57,7 @@ macro_rules! pass_on {
 }
 
 pass_on! {
+    Store;
     fn batch_create(new: NewBatch) -> (BatchId, BatchNo);
     fn batch_fill(batch: BatchNo, jobs: Vec<NewJob>) -> ();
     fn batch_seal(batch: BatchNo) -> Sealed;
@@ -93,4 +95,25 @@ pass_on! {
     fn node_drain(name: &str, drain: bool) -> ();
     fn lead(holder: &str, lease: Duration) -> Option<u64>;
     fn lead_end(holder: &str) -> ();
+}
+
+pass_on! {
+    ScheduleStore;
+    fn clock_us() -> i64;
+    fn schedule_add(new: NewSchedule) -> ScheduleAdded;
+    fn schedule_keep(id: &ScheduleId, piece: u64, bytes: Vec<u8>) -> ();
+    fn schedule_kept(id: &ScheduleId, piece: u64) -> Option<Vec<u8>>;
+    fn schedule_list() -> Vec<Schedule>;
+    fn schedule_pause(schedule: ScheduleNo, paused: bool, next_tick_us: Option<i64>) -> bool;
+    fn schedule_remove(schedule: ScheduleNo) -> bool;
+    fn schedule_due() -> DueSchedules;
+    fn schedule_fire(fire: Fire) -> Option<Vec<ScheduleRun>>;
+    fn run_open() -> Vec<ScheduleRun>;
+    fn run_list(schedule: ScheduleNo, before: Option<RunNo>, limit: usize) -> Vec<ScheduleRun>;
+    fn run_latest() -> Vec<ScheduleRun>;
+    fn run_begin(run: RunNo, was: Option<BatchNo>, batch: NewBatch) -> Option<BatchNo>;
+    fn run_note(run: RunNo, was: Option<BatchNo>, change: RunChange) -> bool;
+    fn run_untold(limit: usize) -> Vec<UntoldRun>;
+    fn run_told(run: RunNo, again_in: Option<Duration>, reason: Option<String>) -> ();
+    fn run_prune(keep: usize) -> u64;
 }

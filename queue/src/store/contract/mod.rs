@@ -9,6 +9,7 @@ pub mod loading;
 pub mod nodes;
 pub mod placing;
 pub mod reading;
+pub mod schedules;
 
 use super::*;
 use crate::batch::{Batch, BatchModel, BatchSpec, Priority};
@@ -74,6 +75,15 @@ macro_rules! store_contract {
             nodes: open_batches_come_by_priority_and_age,
             nodes: end_of_a_batch_is_told_until_it_is_heard,
             finishing: ended_batches_are_found_by_owner_and_age,
+            schedules: schedule_is_kept_as_it_was_said,
+            schedules: due_schedules_are_judged_by_the_stores_clock,
+            schedules: tick_is_fired_once_however_often_it_is_tried,
+            schedules: skipped_and_missed_ticks_have_runs_without_a_batch,
+            schedules: waiting_run_gets_its_batch_once,
+            schedules: run_is_noted_by_who_has_its_batch_until_it_ends,
+            schedules: batch_of_a_tick_is_filled_and_shown_like_any_other,
+            schedules: kept_prompts_come_back_and_go_with_their_schedule,
+            schedules: old_runs_are_forgotten_but_for_open_ones,
         );
     };
     ($open:path; $($group:ident: $name:ident,)*) => {

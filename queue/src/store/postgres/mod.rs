@@ -16,6 +16,8 @@ mod pool;
 mod read;
 mod release;
 mod rows;
+mod schedule_store;
+mod schedules;
 mod schema;
 mod seal;
 

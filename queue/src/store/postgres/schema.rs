@@ -7,7 +7,7 @@ use super::Failure;
 use sqlx::postgres::PgConnection;
 
 /// Every migration: its number and its SQL.
-const MIGRATIONS: [(i64, &str); 2] = [
+const MIGRATIONS: [(i64, &str); 3] = [
     (
         1,
         include_str!("../../../../migrations/postgres/0001_batches.sql"),
@@ -15,6 +15,10 @@ const MIGRATIONS: [(i64, &str); 2] = [
     (
         2,
         include_str!("../../../../migrations/postgres/0002_nodes.sql"),
+    ),
+    (
+        3,
+        include_str!("../../../../migrations/postgres/0003_schedules.sql"),
     ),
 ];
 

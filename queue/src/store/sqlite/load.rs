@@ -20,10 +20,21 @@ const ROWS_A_STATEMENT: usize = 256;
 
 impl SqliteStore {
     pub(super) async fn create(&self, new: NewBatch) -> Result<(BatchId, BatchNo), StoreError> {
+        let mut tx = self.begin().await?;
+        let made = self.create_in(&mut tx, new).await?;
+        self.commit(tx).await?;
+        Ok(made)
+    }
+
+    /// The same in the transaction of something larger.
+    pub(super) async fn create_in(
+        &self,
+        tx: &mut Tx,
+        new: NewBatch,
+    ) -> Result<(BatchId, BatchNo), StoreError> {
         let id = new.id;
         let spec = serde_json::to_string(&new.spec)
             .expect("a spec has string keys only, so it is always JSON");
-        let mut tx = self.begin().await?;
         let no: i64 = sqlx::query_scalar(
             "INSERT INTO batches (id, owner, name, wanted_key, status, spec, any_numerics, \
              created_at_us, touched_at_us, priority, pinned_node, on_done) \
@@ -40,13 +51,12 @@ impl SqliteStore {
         .bind(new.priority.as_str())
         .bind(new.pinned_node)
         .bind(new.on_done)
-        .fetch_one(&mut *tx)
+        .fetch_one(&mut **tx)
         .await
         .map_err(|error| self.error(error))?;
         for model in new.models {
-            self.write_model(&mut tx, BatchNo(no), model).await?;
+            self.write_model(tx, BatchNo(no), model).await?;
         }
-        self.commit(tx).await?;
         Ok((id, BatchNo(no)))
     }
 

@@ -11,6 +11,7 @@ mod place;
 mod read;
 mod release;
 mod rows;
+mod schedules;
 mod schema;
 
 use super::jobs::*;

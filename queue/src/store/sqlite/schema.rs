@@ -6,7 +6,7 @@
 use sqlx::{AssertSqlSafe, SqlitePool};
 
 /// Every migration: its number and its SQL.
-const MIGRATIONS: [(i64, &str); 2] = [
+const MIGRATIONS: [(i64, &str); 3] = [
     (
         1,
         include_str!("../../../../migrations/sqlite/0001_batches.sql"),
@@ -14,6 +14,10 @@ const MIGRATIONS: [(i64, &str); 2] = [
     (
         2,
         include_str!("../../../../migrations/sqlite/0002_nodes.sql"),
+    ),
+    (
+        3,
+        include_str!("../../../../migrations/sqlite/0003_schedules.sql"),
     ),
 ];
 
