@@ -11,8 +11,23 @@ const NEGLIGIBLE: f32 = 1e-30;
 const MAGIC: f32 = 12_582_912.0;
 const INFINITY_BITS: u32 = 0x7F80_0000;
 
-/// 32 values of one row: `x[4g + j] ≈ scale * byte j of quads[g]`.
+/// The offsets that plain codes have, one for each of [`ActivationBlock::minus`].
+const OFFSETS: [i32; 4] = [0, 8, 16, 128];
+
+/// One of [`OFFSETS`].
+#[derive(Clone, Copy)]
+pub struct Offset(usize);
+
+impl Offset {
+    /// Any other offset counts as none.
+    pub fn of(offset: i32) -> Offset {
+        Offset(OFFSETS.iter().position(|one| *one == offset).unwrap_or(0))
+    }
+}
+
+/// 32 values of one row: `x[4g + j] ≈ scale * byte j of quads[g]`. One cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C, align(64))]
 pub struct ActivationBlock {
     /// 32 signed bytes in -127..=127, four a word, the first in the lowest byte.
     pub quads: [i32; 8],
@@ -22,6 +37,16 @@ pub struct ActivationBlock {
     pub scaled_sum: f32,
     /// Sums of the first and the last 16 bytes.
     pub sums: [i32; 2],
+    /// Minus each of [`OFFSETS`] times the sum of the bytes: what dot products with such codes start from.
+    minus: [i32; OFFSETS.len()],
+}
+
+impl ActivationBlock {
+    /// Minus the offset times the sum of the bytes.
+    #[inline(always)]
+    pub fn minus(&self, offset: Offset) -> i32 {
+        self.minus[offset.0]
+    }
 }
 
 /// Quantises one row; `row.len()` is a multiple of 32 and `out` has one entry a block.
@@ -81,10 +106,12 @@ fn quantise_block<S: Simd>(s: S, x: &[f32; BLOCK]) -> ActivationBlock {
     for (quad, four) in quads.iter_mut().zip(bytes.as_chunks::<4>().0) {
         *quad = i32::from_le_bytes(four.map(|b| b as u8));
     }
+    let sum = sums[0] + sums[1];
     ActivationBlock {
         quads,
         scale,
-        scaled_sum: scale * (sums[0] + sums[1]) as f32,
+        scaled_sum: scale * sum as f32,
         sums,
+        minus: OFFSETS.map(|offset| -offset * sum),
     }
 }

@@ -39,6 +39,8 @@ macro_rules! ops {
 }
 
 impl Simd for Avx512 {
+    const ROWS: usize = 4;
+    const COLUMNS: usize = 2;
     type F = __m512;
     type I = __m512i;
     type B = __m512i;
@@ -65,14 +67,26 @@ impl Simd for Avx512 {
         );
         isplat(x: i32) -> __m512i = _mm512_set1_epi32(x);
         iadd(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi32(a, b);
-        imul(a: __m512i, b: __m512i) -> __m512i = _mm512_mullo_epi32(a, b);
         ifrom_i8(x: &[i8; LANES]) -> __m512i = _mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()));
         ifrom_u8(x: &[u8; LANES]) -> __m512i = _mm512_cvtepu8_epi32(_mm_loadu_si128(x.as_ptr().cast()));
         to_float(x: __m512i) -> __m512 = _mm512_cvtepi32_ps(x);
         bytes(x: &[u8; 64]) -> __m512i = _mm512_loadu_si512(x.as_ptr().cast());
-        low_nibbles(x: __m512i) -> __m512i = _mm512_and_si512(x, _mm512_set1_epi8(15));
-        high_nibbles(x: __m512i) -> __m512i = _mm512_and_si512(_mm512_srli_epi16::<4>(x), _mm512_set1_epi8(15));
+        to_bytes(x: __m512i) -> [u8; 64] = std::mem::transmute::<__m512i, [u8; 64]>(x);
+        bits_right(x: __m512i, by: i32, mask: u8) -> __m512i = _mm512_and_si512(
+            _mm512_srl_epi16(x, _mm_cvtsi32_si128(by)),
+            _mm512_set1_epi8(mask as i8),
+        );
+        bits_left(x: __m512i, by: i32, mask: u8) -> __m512i = _mm512_and_si512(
+            _mm512_sll_epi16(x, _mm_cvtsi32_si128(by)),
+            _mm512_set1_epi8(mask as i8),
+        );
+        either(a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);
         dot4(acc: __m512i, w: __m512i, a: i32) -> __m512i = _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(a));
         dot4_small(acc: __m512i, w: __m512i, a: i32) -> __m512i = _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(a));
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, from: &[T], index: usize) {
+        super::simd::prefetch_line(from, index);
     }
 }

@@ -8,10 +8,9 @@ use std::ops::Range;
 use crate::engine::step::{BLOCK_TOKENS, BlockId, SeqChunk, StepError, StepModel};
 use crate::kernels::Kernel;
 use crate::kernels::activations::{ActivationBlock, BLOCK, quantise_row};
-use crate::kernels::attention::{
-    AttentionChunk, AttentionParams, KvElement, KvLayer, KvPlaces, KvShape, attention,
-};
+use crate::kernels::attention::{AttentionChunk, AttentionParams, attention};
 use crate::kernels::elementwise::{add, gate_up, rms_norm, rms_norm_in_place, rope};
+use crate::kernels::kv::{KvElement, KvLayer, KvPlaces, KvShape};
 use crate::kernels::math;
 use crate::kernels::matmul::{Linear, Rows, Write, linear};
 use crate::kernels::pool::Pool;
@@ -360,7 +359,8 @@ impl LayerPass<'_> {
         let Scratch { qkv, angles, .. } = &mut *self.scratch;
         let angles = &angles[rope_kind];
         let rows = RowsMut::new(qkv, queries + 2 * keys);
-        kv.store_rows(self.pool, places, (rows, queries), |row, qkv| {
+        let threads = (kernel, &mut *self.pool);
+        kv.store_rows(threads, places, (rows, queries), |row, qkv| {
             let (cos, sin) = angles[row * 2 * pairs..][..2 * pairs].split_at(pairs);
             let heads = |range: Range<usize>, norm: &Option<Vec<f32>>, qkv: &mut [f32]| {
                 for head in qkv[range].chunks_exact_mut(head_dim) {
@@ -556,6 +556,10 @@ impl<T: KvElement> StepModel for Decoder<T> {
 
     fn kv_blocks(&self) -> usize {
         self.kv_blocks
+    }
+
+    fn share_out(&mut self, units: usize, work: &(dyn Fn(usize) + Sync)) {
+        self.pool.run(units, work);
     }
 
     fn forward(&mut self, step: &[SeqChunk<'_>], logits: &mut Vec<f32>) -> Result<(), StepError> {
