@@ -73,10 +73,9 @@ impl Op for QuantiseRow<'_> {
 
 #[inline(always)]
 fn quantise_block<S: Simd>(s: S, x: &[f32; BLOCK]) -> ActivationBlock {
-    // Bit patterns of magnitudes sort as the magnitudes do, with infinity and NaN above all.
-    let greatest = x
-        .iter()
-        .fold(0u32, |most, x| most.max(x.to_bits() & 0x7FFF_FFFF));
+    let (low, high) = x.split_at(LANES);
+    let halves = [s.load(low), s.load(high)];
+    let greatest = s.greatest_magnitude_bits(halves[0], halves[1]);
     if greatest >= INFINITY_BITS {
         return ActivationBlock {
             scale: f32::NAN,
@@ -89,22 +88,14 @@ fn quantise_block<S: Simd>(s: S, x: &[f32; BLOCK]) -> ActivationBlock {
         return ActivationBlock::default();
     }
     let (scale, inverse) = (greatest / 127.0, s.splat(127.0 / greatest));
-    let mut bytes = [0i8; BLOCK];
+    let mut quads = [0i32; 8];
     let mut sums = [0i32; 2];
     for half in 0..2 {
-        let rounded =
-            s.to_array(s.fma(s.load(&x[half * LANES..][..LANES]), inverse, s.splat(MAGIC)));
-        for (byte, rounded) in bytes[half * LANES..][..LANES].iter_mut().zip(rounded) {
-            *byte = rounded.to_bits() as i8;
+        let bytes = s.low_bytes(s.fma(halves[half], inverse, s.splat(MAGIC)));
+        sums[half] = s.sum_of_bytes(bytes);
+        for (quad, four) in quads[half * 4..].iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *quad = i32::from_le_bytes(four.map(|b| b as u8));
         }
-        sums[half] = bytes[half * LANES..][..LANES]
-            .iter()
-            .map(|b| i32::from(*b))
-            .sum();
-    }
-    let mut quads = [0i32; 8];
-    for (quad, four) in quads.iter_mut().zip(bytes.as_chunks::<4>().0) {
-        *quad = i32::from_le_bytes(four.map(|b| b as u8));
     }
     let sum = sums[0] + sums[1];
     ActivationBlock {

@@ -80,6 +80,20 @@ impl Simd for Avx512 {
             _mm512_sll_epi16(x, _mm_cvtsi32_si128(by)),
             _mm512_set1_epi8(mask as i8),
         );
+        greatest_magnitude_bits(a: __m512, b: __m512) -> u32 = {
+            let magnitude = _mm512_set1_epi32(i32::MAX);
+            let a = _mm512_and_si512(_mm512_castps_si512(a), magnitude);
+            let b = _mm512_and_si512(_mm512_castps_si512(b), magnitude);
+            _mm512_reduce_max_epu32(_mm512_max_epu32(a, b))
+        };
+        low_bytes(x: __m512) -> [i8; LANES] =
+            std::mem::transmute::<__m128i, [i8; LANES]>(_mm512_cvtepi32_epi8(_mm512_castps_si512(x)));
+        sum_of_bytes(x: [i8; LANES]) -> i32 = {
+            // Moved up by 128 they are unsigned, and their absolute differences from zero are summed in two halves.
+            let x = _mm_xor_si128(std::mem::transmute::<[i8; LANES], __m128i>(x), _mm_set1_epi8(i8::MIN));
+            let halves = _mm_sad_epu8(x, _mm_setzero_si128());
+            _mm_cvtsi128_si32(halves) + _mm_extract_epi32::<2>(halves) - 128 * LANES as i32
+        };
         either(a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);
         dot4(acc: __m512i, w: __m512i, a: i32) -> __m512i = _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(a));
         dot4_small(acc: __m512i, w: __m512i, a: i32) -> __m512i = _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(a));

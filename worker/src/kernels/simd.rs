@@ -64,6 +64,27 @@ pub trait Simd: Copy + Send + Sync {
     /// As [`Simd::dot4`], for bytes below 128 only.
     fn dot4_small(self, acc: Self::I, w: Self::B, a: i32) -> Self::I;
 
+    /// The greatest bit pattern of a magnitude among 32 values: magnitudes sort as their bits do, with infinity and NaN
+    /// above all.
+    #[inline(always)]
+    fn greatest_magnitude_bits(self, a: Self::F, b: Self::F) -> u32 {
+        let bits = |x: Self::F| {
+            let lanes = self.to_array(x).into_iter();
+            lanes.fold(0, |most: u32, x| most.max(x.to_bits() & 0x7FFF_FFFF))
+        };
+        bits(a).max(bits(b))
+    }
+    /// The lowest byte of every value's bits.
+    #[inline(always)]
+    fn low_bytes(self, x: Self::F) -> [i8; LANES] {
+        self.to_array(x).map(|x| x.to_bits() as i8)
+    }
+    /// The sum of 16 bytes.
+    #[inline(always)]
+    fn sum_of_bytes(self, x: [i8; LANES]) -> i32 {
+        x.into_iter().map(i32::from).sum()
+    }
+
     /// Says that the value at `index` will be read soon; an index past the end says nothing.
     #[inline(always)]
     fn prefetch<T>(self, _from: &[T], _index: usize) {}

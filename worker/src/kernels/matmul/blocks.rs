@@ -179,7 +179,7 @@ impl<C: PackedCodes, Z: PackedScales> Product<'_, '_, '_, C, Z> {
             room.fill(s, direct, (N, &chunk, next));
             if matches!(C::BITS, Bits::Eight) {
                 let tiles = room.unpacked::<Z::Scaling, false>(start);
-                by_rows!(S, panel, row, |R| pass.rows::<S, _, R, N>(
+                by_rows!(S::ROWS, panel, row, |R| pass.rows::<S, _, R, N>(
                     s,
                     tiles,
                     row,
@@ -187,7 +187,7 @@ impl<C: PackedCodes, Z: PackedScales> Product<'_, '_, '_, C, Z> {
                 ));
             } else {
                 let tiles = room.unpacked::<Z::Scaling, true>(start);
-                by_rows!(S, panel, row, |R| pass.rows::<S, _, R, N>(
+                by_rows!(S::ROWS, panel, row, |R| pass.rows::<S, _, R, N>(
                     s,
                     tiles,
                     row,

@@ -4,6 +4,7 @@ use super::super::pack::Halves;
 use super::super::simd::{LANES, Simd};
 use super::super::{Kernel, Op};
 use super::TileColumns;
+use super::tiles::COLUMNS;
 
 /// Reads a matrix's float weights, tile column by tile column.
 pub trait TileFloats: Copy {
@@ -68,30 +69,48 @@ impl<W: TileFloats> Op for FloatRows<'_, '_, '_, W> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for tile in self.columns.tiles.clone() {
-            by_rows!(S, self.columns.panel, row, |R| self
-                .rows::<S, R>(s, tile, row));
+        let (panel, mut tile) = (&self.columns.panel, self.columns.tiles.start);
+        while S::COLUMNS == COLUMNS && tile + COLUMNS <= self.columns.tiles.end {
+            // Float sums take half the registers that integer ones do.
+            by_rows!(2 * S::ROWS, panel, row, |R| self
+                .rows::<S, R, COLUMNS>(s, tile, row));
+            tile += COLUMNS;
+        }
+        while tile < self.columns.tiles.end {
+            by_rows!(2 * S::ROWS, panel, row, |R| self
+                .rows::<S, R, 1>(s, tile, row));
+            tile += 1;
         }
     }
 }
 
 impl<W: TileFloats> FloatRows<'_, '_, '_, W> {
+    /// `R` rows from `first` on times `N` tile columns from `tile` on.
     #[inline(always)]
-    fn rows<S: Simd, const R: usize>(&self, s: S, tile: usize, first: usize) {
+    fn rows<S: Simd, const R: usize, const N: usize>(&self, s: S, tile: usize, first: usize) {
         let (k, rows) = (self.columns.matrix.k, &self.columns.rows);
         let mut inputs: [&[f32]; R] = [&[]; R];
         for r in 0..R {
             inputs[r] = &rows.floats[(first + r) * rows.stride..][..k];
         }
-        let mut sums = [s.splat(0.0); R];
+        let mut sums = [[s.splat(0.0); N]; R];
         for i in 0..k {
-            let w = self.weights.read(s, tile * k + i);
+            let mut w = [s.splat(0.0); N];
+            each_column!(N, COLUMN, {
+                w[COLUMN] = self.weights.read(s, (tile + COLUMN) * k + i);
+            });
             each_row!(R, ROW, {
-                sums[ROW] = s.fma(w, s.splat(inputs[ROW][i]), sums[ROW]);
+                let x = s.splat(inputs[ROW][i]);
+                each_column!(N, COLUMN, {
+                    sums[ROW][COLUMN] = s.fma(w[COLUMN], x, sums[ROW][COLUMN]);
+                });
             });
         }
         each_row!(R, ROW, {
-            self.columns.target.put(s, first + ROW, tile, sums[ROW]);
+            each_column!(N, COLUMN, {
+                let target = &self.columns.target;
+                target.put(s, first + ROW, tile + COLUMN, sums[ROW][COLUMN]);
+            });
         });
     }
 }

@@ -1,9 +1,9 @@
 //! Loops over registers that are really unrolled: a sum that is indexed by a variable would live in memory.
 
-/// Runs the body for each row below the constant `$rows` (at most 4), with `$row` as a constant.
+/// Runs the body for each row below the constant `$rows` (at most 8), with `$row` as a constant.
 macro_rules! each_row {
     ($rows:ident, $row:ident, $body:block) => {
-        each_row!(@ $rows, $row, $body, 0, 1, 2, 3);
+        each_row!(@ $rows, $row, $body, 0, 1, 2, 3, 4, 5, 6, 7);
     };
     (@ $rows:ident, $row:ident, $body:block, $($index:literal),*) => {
         $(
@@ -37,17 +37,21 @@ macro_rules! each_group {
     };
 }
 
-/// Runs the body over all rows of a panel, `$count` at a time: as many as the instruction set holds in registers, then
-/// half of that, and so on.
+/// Runs the body over all rows of a panel, `$count` at a time: first `$most` (at most 8), then half of that, and so on.
 macro_rules! by_rows {
-    ($simd:ident, $panel:expr, $row:ident, |$count:ident| $body:expr) => {{
+    ($most:expr, $panel:expr, $row:ident, |$count:ident| $body:expr) => {{
         let mut $row = $panel.start;
-        while $simd::ROWS >= 4 && $row + 4 <= $panel.end {
+        while $most >= 8 && $row + 8 <= $panel.end {
+            const $count: usize = 8;
+            $body;
+            $row += 8;
+        }
+        while $most >= 4 && $row + 4 <= $panel.end {
             const $count: usize = 4;
             $body;
             $row += 4;
         }
-        while $simd::ROWS >= 2 && $row + 2 <= $panel.end {
+        while $most >= 2 && $row + 2 <= $panel.end {
             const $count: usize = 2;
             $body;
             $row += 2;
