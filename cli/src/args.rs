@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    cancel, completions, export, infer, list, logs, models, nodes, pause, purge, resume, retry,
-    run, schedule, serve, status, submit, verify, watch, worker,
+    bench, cancel, completions, export, infer, list, logs, models, nodes, pause, purge, resume,
+    retry, run, schedule, serve, status, submit, verify, watch, worker,
 };
 use crate::exit_code::EXIT_CODES_HELP;
 
@@ -74,6 +74,7 @@ pub struct Global {
 pub enum Command {
     Run(Box<run::RunArgs>),
     Infer(Box<infer::InferArgs>),
+    Bench(Box<bench::BenchArgs>),
     Serve(Box<serve::ServeArgs>),
     Submit(Box<submit::SubmitArgs>),
     Worker(Box<worker::WorkerArgs>),

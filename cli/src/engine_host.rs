@@ -130,10 +130,7 @@ pub fn host(
         chunk_tokens: args.machine.chunk_tokens as usize,
         share_prefixes: !args.machine.no_prefix_sharing,
     };
-    let loaded = match source {
-        Source::Stub(name) => load_stub(name, args, room)?,
-        Source::Files(resolved) => load(resolved, args, room, talk)?,
-    };
+    let loaded = load(source, args, room, talk)?;
     #[cfg(feature = "failpoints")]
     let loaded = LoadedModel {
         model: Box::new(crate::failpoints::FailModel(loaded.model)),
@@ -153,6 +150,19 @@ pub fn host(
         reproducible: loaded.reproducible,
         bytes: loaded.memory.total(),
     })
+}
+
+/// Loads a model. Blocks meanwhile.
+pub fn load(
+    source: &Source,
+    args: &EngineArgs,
+    room: Room,
+    talk: &Talk,
+) -> Result<LoadedModel, JobError> {
+    match source {
+        Source::Stub(name) => load_stub(name, args, room),
+        Source::Files(resolved) => load_files(resolved, args, room, talk),
+    }
 }
 
 /// The stub engine has no weights, and its KV is small; both are planned like any other's.
@@ -190,19 +200,18 @@ fn load_stub(name: &str, args: &EngineArgs, room: Room) -> Result<LoadedModel, J
     })
 }
 
-fn load(
+fn load_files(
     resolved: &ResolvedModel,
     args: &EngineArgs,
     room: Room,
     talk: &Talk,
 ) -> Result<LoadedModel, JobError> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
     let (memory, beside_others) = match room {
         Room::Alone(memory) => (memory, false),
         Room::Beside(memory) => (Some(memory), true),
     };
     let options = LoadOptions {
-        threads: args.machine.threads.map_or(cores, usize::from),
+        threads: threads(args),
         slots: slots(args),
         memory,
         beside_others,
@@ -242,6 +251,12 @@ pub fn numerics(args: &EngineArgs) -> String {
             args.kv.into(),
         ),
     }
+}
+
+/// Threads that compute.
+pub fn threads(args: &EngineArgs) -> usize {
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    args.machine.threads.map_or_else(cores, usize::from)
 }
 
 /// Sequences computed at the same time.

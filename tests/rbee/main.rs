@@ -1,5 +1,6 @@
 //! The integration tests, one file a subject.
 
+mod bench;
 mod cluster;
 mod deploy;
 mod disk;

@@ -100,4 +100,8 @@ impl StepModel for FewBlocks {
     fn forward(&mut self, step: &[SeqChunk<'_>], logits: &mut Vec<f32>) -> Result<(), StepError> {
         self.model.forward(step, logits)
     }
+
+    fn share_out(&mut self, units: usize, work: &(dyn Fn(usize) + Sync)) {
+        self.model.share_out(units, work);
+    }
 }

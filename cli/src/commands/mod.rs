@@ -1,5 +1,6 @@
 //! One file a command: its flags, and what it does with them.
 
+pub mod bench;
 pub mod cancel;
 pub mod completions;
 pub mod export;
@@ -105,6 +106,7 @@ pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
         }
         (Command::Submit(args), _) => submit::run(&context(None)?, *args).await,
         (Command::Watch(args), _) => watch::run(&context(None)?, args).await,
+        (Command::Bench(args), _) => bench::run(&context(None)?, *args).await,
         (Command::Cancel(args), _) => cancel::run(&context(None)?, args).await,
         (Command::Retry(args), _) => retry::run(&context(None)?, args).await,
         (Command::Pause(args), _) => pause::run(&context(None)?, args).await,

@@ -28,6 +28,10 @@ impl StepModel for FailModel {
         Ok(())
     }
 
+    fn share_out(&mut self, units: usize, work: &(dyn Fn(usize) + Sync)) {
+        self.0.share_out(units, work);
+    }
+
     fn sequential(&self) -> bool {
         self.0.sequential()
     }

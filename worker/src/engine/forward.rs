@@ -14,9 +14,9 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The logits of the `number`-th chunk that wanted them.
-    pub fn row(&mut self, number: usize) -> &mut [f32] {
-        &mut self.logits[number * self.width..(number + 1) * self.width]
+    /// The logits of the chunks that wanted them, in order.
+    pub fn all(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        self.logits.chunks_exact_mut(self.width.max(1))
     }
 
     /// Computes `step`. Returns, for each chunk, whether it was computed.

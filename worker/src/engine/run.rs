@@ -13,10 +13,11 @@ use super::shared::{EventPort, Shared};
 use super::speed::ChunkSizer;
 use super::step::{SeqChunk, StepError, StepModel};
 use rbee_queue::{FinishReason, JobError, JobStats, ResultRecord};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// The model gave no usable logits for this job: a verdict about it.
@@ -30,6 +31,36 @@ enum ChunkEnd {
     Token(Sampled),
     /// The job cannot go on.
     Failed(JobError),
+}
+
+/// One row of logits and who draws from it.
+struct Draw<'a> {
+    sequence: &'a mut Sequence,
+    row: &'a mut [f32],
+    end: Option<ChunkEnd>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl Draw<'_> {
+    fn sample(&mut self) -> ChunkEnd {
+        let sampled = catch_unwind(AssertUnwindSafe(|| {
+            let (sampler, position) = self.sequence.sampler();
+            SCRATCH.with_borrow_mut(|scratch| sampler.sample(self.row, position, scratch))
+        }));
+        match sampled {
+            Ok(Ok(sampled)) => ChunkEnd::Token(sampled),
+            Ok(Err(error)) => {
+                ChunkEnd::Failed(JobError::new(NAN_LOGITS, sentence(&error.to_string())))
+            }
+            Err(panic) => ChunkEnd::Failed(panic_failure(
+                "sampling a token",
+                panic_text(panic.as_ref()),
+            )),
+        }
+    }
 }
 
 /// What a [`StepLoop`] starts with.
@@ -58,7 +89,6 @@ pub struct StepLoop {
     pub(super) share_prefixes: bool,
     sizer: ChunkSizer,
     rows: Rows,
-    scratch: Scratch,
     pub(super) jobs: HashMap<u64, LiveJob>,
     pub(super) sequences: HashMap<SeqKey, Sequence>,
     /// Jobs whose end is to be told.
@@ -79,7 +109,6 @@ impl StepLoop {
             share_prefixes: start.share_prefixes,
             sizer: ChunkSizer::new(start.chunk_tokens),
             rows: Rows::default(),
-            scratch: Scratch::default(),
             jobs: HashMap::new(),
             sequences: HashMap::new(),
             ended: Vec::new(),
@@ -162,42 +191,45 @@ impl StepLoop {
         outcomes
     }
 
+    /// Samples every row that is wanted, side by side on the model's threads.
     fn sample(&mut self, plan: &Plan, outcomes: Vec<Result<(), StepError>>) -> Vec<ChunkEnd> {
-        let mut row = 0;
+        let mut sequences: HashMap<SeqKey, &mut Sequence> = self
+            .sequences
+            .iter_mut()
+            .map(|(key, sequence)| (*key, sequence))
+            .collect();
+        let mut rows = self.rows.all();
+        let mut draws = Vec::new();
         let mut ends = Vec::with_capacity(outcomes.len());
         for (chunk, outcome) in plan.chunks.iter().zip(outcomes) {
-            let number = row;
-            row += usize::from(chunk.logits);
-            ends.push(match outcome {
-                Err(error) => ChunkEnd::Failed(step_failure(&error)),
-                Ok(()) if chunk.logits => self.sample_row(chunk.key, number),
-                Ok(()) => ChunkEnd::Prompt,
+            let row = chunk.logits.then(|| rows.next().expect("a row a chunk"));
+            ends.push(match (outcome, row) {
+                (Err(error), _) => ChunkEnd::Failed(step_failure(&error)),
+                (Ok(()), None) => ChunkEnd::Prompt,
+                (Ok(()), Some(row)) => {
+                    let sequence = sequences.remove(&chunk.key);
+                    let sequence = sequence.expect("planned sequences are known");
+                    draws.push(Mutex::new((
+                        ends.len(),
+                        Draw {
+                            sequence,
+                            row,
+                            end: None,
+                        },
+                    )));
+                    ChunkEnd::Prompt
+                }
             });
         }
-        ends
-    }
-
-    fn sample_row(&mut self, key: SeqKey, number: usize) -> ChunkEnd {
-        let sequence = self
-            .sequences
-            .get_mut(&key)
-            .expect("planned sequences are known");
-        let row = self.rows.row(number);
-        let scratch = &mut self.scratch;
-        let sampled = catch_unwind(AssertUnwindSafe(|| {
-            let (sampler, position) = sequence.sampler();
-            sampler.sample(row, position, scratch)
-        }));
-        match sampled {
-            Ok(Ok(sampled)) => ChunkEnd::Token(sampled),
-            Ok(Err(error)) => {
-                ChunkEnd::Failed(JobError::new(NAN_LOGITS, sentence(&error.to_string())))
-            }
-            Err(panic) => ChunkEnd::Failed(panic_failure(
-                "sampling a token",
-                panic_text(panic.as_ref()),
-            )),
+        self.model.share_out(draws.len(), &|at| {
+            let mut draw = draws[at].lock().expect("one thread takes each");
+            draw.1.end = Some(draw.1.sample());
+        });
+        for draw in draws {
+            let (chunk, draw) = draw.into_inner().expect("sampling catches panics");
+            ends[chunk] = draw.end.expect("the model shares out every unit");
         }
+        ends
     }
 
     fn collect(&mut self, plan: &Plan, ends: Vec<ChunkEnd>) {

@@ -116,14 +116,17 @@ impl Sampler {
         position: u32,
         scratch: &mut Scratch,
     ) -> Result<Sampled, NotFinite> {
-        if row.is_empty() || !vocab::all_finite(row) {
+        if row.is_empty() {
             return Err(NotFinite);
         }
+        let likeliest = vocab::finite_arg_max(row).ok_or(NotFinite)?;
         let measure = self
             .top_logprobs
             .map(|wanted| Measure::new(row, wanted, scratch));
         self.penalise(row, scratch);
-        let token = if self.temperature < GREEDY_BELOW {
+        let token = if self.temperature < GREEDY_BELOW && self.seen.is_empty() {
+            likeliest as u32
+        } else if self.temperature < GREEDY_BELOW {
             vocab::arg_max(row) as u32
         } else {
             self.draw(row, position, scratch)

@@ -68,6 +68,11 @@ pub trait StepModel: Send {
     /// When a chunk cannot be computed. No chunk of the step counts as computed then.
     fn forward(&mut self, step: &[SeqChunk<'_>], logits: &mut Vec<f32>) -> Result<(), StepError>;
 
+    /// Calls `work(0)` … `work(units - 1)`, in any order, on the threads that the model computes with.
+    fn share_out(&mut self, units: usize, work: &(dyn Fn(usize) + Sync)) {
+        (0..units).for_each(work);
+    }
+
     /// Whether the model can hold one sequence at a time only (the candle-transformers fallback). Such a model gets one
     /// chunk a step, its prompt in one piece, and its sequence is never preempted; `start == 0` begins a new sequence.
     fn sequential(&self) -> bool {

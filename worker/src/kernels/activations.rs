@@ -11,8 +11,23 @@ const NEGLIGIBLE: f32 = 1e-30;
 const MAGIC: f32 = 12_582_912.0;
 const INFINITY_BITS: u32 = 0x7F80_0000;
 
-/// 32 values of one row: `x[4g + j] ≈ scale * byte j of quads[g]`.
+/// The offsets that plain codes have, one for each of [`ActivationBlock::minus`].
+const OFFSETS: [i32; 4] = [0, 8, 16, 128];
+
+/// One of [`OFFSETS`].
+#[derive(Clone, Copy)]
+pub struct Offset(usize);
+
+impl Offset {
+    /// Any other offset counts as none.
+    pub fn of(offset: i32) -> Offset {
+        Offset(OFFSETS.iter().position(|one| *one == offset).unwrap_or(0))
+    }
+}
+
+/// 32 values of one row: `x[4g + j] ≈ scale * byte j of quads[g]`. One cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C, align(64))]
 pub struct ActivationBlock {
     /// 32 signed bytes in -127..=127, four a word, the first in the lowest byte.
     pub quads: [i32; 8],
@@ -22,6 +37,16 @@ pub struct ActivationBlock {
     pub scaled_sum: f32,
     /// Sums of the first and the last 16 bytes.
     pub sums: [i32; 2],
+    /// Minus each of [`OFFSETS`] times the sum of the bytes: what dot products with such codes start from.
+    minus: [i32; OFFSETS.len()],
+}
+
+impl ActivationBlock {
+    /// Minus the offset times the sum of the bytes.
+    #[inline(always)]
+    pub fn minus(&self, offset: Offset) -> i32 {
+        self.minus[offset.0]
+    }
 }
 
 /// Quantises one row; `row.len()` is a multiple of 32 and `out` has one entry a block.
@@ -48,10 +73,9 @@ impl Op for QuantiseRow<'_> {
 
 #[inline(always)]
 fn quantise_block<S: Simd>(s: S, x: &[f32; BLOCK]) -> ActivationBlock {
-    // Bit patterns of magnitudes sort as the magnitudes do, with infinity and NaN above all.
-    let greatest = x
-        .iter()
-        .fold(0u32, |most, x| most.max(x.to_bits() & 0x7FFF_FFFF));
+    let (low, high) = x.split_at(LANES);
+    let halves = [s.load(low), s.load(high)];
+    let greatest = s.greatest_magnitude_bits(halves[0], halves[1]);
     if greatest >= INFINITY_BITS {
         return ActivationBlock {
             scale: f32::NAN,
@@ -64,27 +88,21 @@ fn quantise_block<S: Simd>(s: S, x: &[f32; BLOCK]) -> ActivationBlock {
         return ActivationBlock::default();
     }
     let (scale, inverse) = (greatest / 127.0, s.splat(127.0 / greatest));
-    let mut bytes = [0i8; BLOCK];
+    let mut quads = [0i32; 8];
     let mut sums = [0i32; 2];
     for half in 0..2 {
-        let rounded =
-            s.to_array(s.fma(s.load(&x[half * LANES..][..LANES]), inverse, s.splat(MAGIC)));
-        for (byte, rounded) in bytes[half * LANES..][..LANES].iter_mut().zip(rounded) {
-            *byte = rounded.to_bits() as i8;
+        let bytes = s.low_bytes(s.fma(halves[half], inverse, s.splat(MAGIC)));
+        sums[half] = s.sum_of_bytes(bytes);
+        for (quad, four) in quads[half * 4..].iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *quad = i32::from_le_bytes(four.map(|b| b as u8));
         }
-        sums[half] = bytes[half * LANES..][..LANES]
-            .iter()
-            .map(|b| i32::from(*b))
-            .sum();
     }
-    let mut quads = [0i32; 8];
-    for (quad, four) in quads.iter_mut().zip(bytes.as_chunks::<4>().0) {
-        *quad = i32::from_le_bytes(four.map(|b| b as u8));
-    }
+    let sum = sums[0] + sums[1];
     ActivationBlock {
         quads,
         scale,
-        scaled_sum: scale * (sums[0] + sums[1]) as f32,
+        scaled_sum: scale * sum as f32,
         sums,
+        minus: OFFSETS.map(|offset| -offset * sum),
     }
 }

@@ -5,13 +5,13 @@
 //! ascending order, so that a row's result depends on neither the chunk nor the rows beside it. Positions that a row
 //! may not see are skipped exactly as if they were absent.
 
+use super::kv::{KvElement, KvLayer};
 use super::math::{exp, exp_lanes};
 use super::pool::Pool;
-use super::shared::{RowsMut, SharedSlice};
+use super::shared::SharedSlice;
 use super::simd::{LANES, Simd};
 use super::{Kernel, Op};
 use crate::engine::step::{BLOCK_TOKENS, BlockId};
-use half::f16;
 
 /// Positions of a softmax partition.
 pub const PARTITION: usize = 256;
@@ -21,127 +21,6 @@ const QUERIES: usize = 4;
 const VALUE_VECTORS: usize = 4;
 /// Rows that make a unit of work.
 const ROWS_OF_UNIT: usize = 8;
-
-/// A stored key or value element.
-pub trait KvElement: Copy + Send + Sync + Default {
-    fn load<S: Simd>(s: S, x: &[Self; LANES]) -> S::F;
-    fn from_f32(x: f32) -> Self;
-}
-
-impl KvElement for u16 {
-    #[inline(always)]
-    fn load<S: Simd>(s: S, x: &[u16; LANES]) -> S::F {
-        s.from_f16(x)
-    }
-    #[inline(always)]
-    fn from_f32(x: f32) -> u16 {
-        f16::from_f32(x).to_bits()
-    }
-}
-
-impl KvElement for f32 {
-    #[inline(always)]
-    fn load<S: Simd>(s: S, x: &[f32; LANES]) -> S::F {
-        s.from_array(*x)
-    }
-    #[inline(always)]
-    fn from_f32(x: f32) -> f32 {
-        x
-    }
-}
-
-/// Sizes of a layer's keys and values.
-#[derive(Clone, Copy, Debug)]
-pub struct KvShape {
-    pub kv_heads: usize,
-    /// Dimensions of a key; a multiple of nothing.
-    pub head_dim: usize,
-}
-
-impl KvShape {
-    /// Elements of a block's keys (and of its values), padded so that value rows are whole vectors.
-    pub fn block_len(self) -> usize {
-        self.kv_heads * self.head_len()
-    }
-
-    fn head_len(self) -> usize {
-        BLOCK_TOKENS * self.value_len()
-    }
-
-    /// Elements of a value row: the head's dimensions, padded to whole vectors.
-    fn value_len(self) -> usize {
-        self.head_dim.next_multiple_of(LANES)
-    }
-}
-
-/// One layer's stored keys and values, by block.
-pub struct KvLayer<T> {
-    shape: KvShape,
-    /// By block, head, dimension, position.
-    keys: Vec<T>,
-    /// By block, head, position, dimension.
-    values: Vec<T>,
-}
-
-impl<T: KvElement> KvLayer<T> {
-    /// Room for `blocks` blocks.
-    pub fn new(shape: KvShape, blocks: usize) -> KvLayer<T> {
-        let len = blocks * shape.block_len();
-        KvLayer {
-            shape,
-            keys: vec![T::default(); len],
-            values: vec![T::default(); len],
-        }
-    }
-
-    /// Lets `prepare` finish every row of a step on all threads, and stores the row's keys and values at its place.
-    /// A row holds `first` values that are not stored, then the keys, then the values.
-    pub fn store_rows(
-        &mut self,
-        pool: &mut Pool,
-        places: &KvPlaces,
-        (rows, first): (RowsMut<'_, f32>, usize),
-        prepare: impl Fn(usize, &mut [f32]) + Sync,
-    ) {
-        let shape = self.shape;
-        let keys = SharedSlice::new(&mut self.keys);
-        let values = SharedSlice::new(&mut self.values);
-        pool.for_rows(places.0.len(), rows, |row, buffer| {
-            prepare(row, buffer);
-            let (key, value) = buffer[first..].split_at(shape.kv_heads * shape.head_dim);
-            let (block, position) = places.0[row];
-            for head in 0..shape.kv_heads {
-                let start = block.0 as usize * shape.block_len() + head * shape.head_len();
-                let part = head * shape.head_dim..(head + 1) * shape.head_dim;
-                for (d, x) in key[part.clone()].iter().enumerate() {
-                    let at = start + d * BLOCK_TOKENS + position;
-                    // SAFETY: the element belongs to this (block, position), and places are distinct.
-                    unsafe { keys.part(at..at + 1)[0] = T::from_f32(*x) };
-                }
-                let at = start + position * shape.value_len();
-                // SAFETY: as above.
-                let stored = unsafe { values.part(at..at + shape.head_dim) };
-                for (stored, x) in stored.iter_mut().zip(&value[part]) {
-                    *stored = T::from_f32(*x);
-                }
-            }
-        });
-    }
-}
-
-/// Where the rows of a step go in the KV memory: distinct places.
-pub struct KvPlaces(Vec<(BlockId, usize)>);
-
-impl KvPlaces {
-    /// One block and position in it a row; `None` if two rows have the same place or a position is outside a block.
-    pub fn new(places: Vec<(BlockId, usize)>) -> Option<KvPlaces> {
-        let mut sorted = places.clone();
-        sorted.sort_unstable();
-        let distinct = sorted.windows(2).all(|pair| pair[0] != pair[1]);
-        (distinct && places.iter().all(|(_, position)| *position < BLOCK_TOKENS))
-            .then_some(KvPlaces(places))
-    }
-}
 
 /// Consecutive tokens of one sequence whose queries are computed.
 #[derive(Clone, Copy)]

@@ -90,6 +90,8 @@ unsafe fn dot4_half<const VNNI: bool>(acc: __m256i, w: __m256i, a: __m256i) -> _
 }
 
 impl<const VNNI: bool> Simd for Avx2<VNNI> {
+    const ROWS: usize = 2;
+    const COLUMNS: usize = 1;
     type F = F;
     type I = I;
     type B = I;
@@ -119,12 +121,11 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
             _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().add(8).cast())),
         ];
         to_f16(x: F) -> [u16; LANES] = std::mem::transmute::<[__m128i; 2], [u16; LANES]>([
-            _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x[0]),
-            _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x[1]),
+            _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x[0]),
+            _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x[1]),
         ]);
         isplat(x: i32) -> I = [_mm256_set1_epi32(x); 2];
         iadd(a: I, b: I) -> I = [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])];
-        imul(a: I, b: I) -> I = [_mm256_mullo_epi32(a[0], b[0]), _mm256_mullo_epi32(a[1], b[1])];
         ifrom_i8(x: &[i8; LANES]) -> I = [
             _mm256_cvtepi8_epi32(_mm_loadl_epi64(x.as_ptr().cast())),
             _mm256_cvtepi8_epi32(_mm_loadl_epi64(x.as_ptr().add(8).cast())),
@@ -138,17 +139,22 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
             _mm256_loadu_si256(x.as_ptr().cast()),
             _mm256_loadu_si256(x.as_ptr().add(32).cast()),
         ];
-        low_nibbles(x: I) -> I = {
-            let mask = _mm256_set1_epi8(15);
-            [_mm256_and_si256(x[0], mask), _mm256_and_si256(x[1], mask)]
-        };
-        high_nibbles(x: I) -> I = {
-            let mask = _mm256_set1_epi8(15);
+        to_bytes(x: I) -> [u8; 64] = std::mem::transmute::<I, [u8; 64]>(x);
+        bits_right(x: I, by: i32, mask: u8) -> I = {
+            let (by, mask) = (_mm_cvtsi32_si128(by), _mm256_set1_epi8(mask as i8));
             [
-                _mm256_and_si256(_mm256_srli_epi16::<4>(x[0]), mask),
-                _mm256_and_si256(_mm256_srli_epi16::<4>(x[1]), mask),
+                _mm256_and_si256(_mm256_srl_epi16(x[0], by), mask),
+                _mm256_and_si256(_mm256_srl_epi16(x[1], by), mask),
             ]
         };
+        bits_left(x: I, by: i32, mask: u8) -> I = {
+            let (by, mask) = (_mm_cvtsi32_si128(by), _mm256_set1_epi8(mask as i8));
+            [
+                _mm256_and_si256(_mm256_sll_epi16(x[0], by), mask),
+                _mm256_and_si256(_mm256_sll_epi16(x[1], by), mask),
+            ]
+        };
+        either(a: I, b: I) -> I = [_mm256_or_si256(a[0], b[0]), _mm256_or_si256(a[1], b[1])];
         dot4(acc: I, w: I, a: i32) -> I = {
             let a = _mm256_set1_epi32(a);
             [dot4_half::<VNNI>(acc[0], w[0], a), dot4_half::<VNNI>(acc[1], w[1], a)]
@@ -161,5 +167,10 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
                 [dot4_half_small(acc[0], w[0], a), dot4_half_small(acc[1], w[1], a)]
             }
         };
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, from: &[T], index: usize) {
+        super::simd::prefetch_line(from, index);
     }
 }

@@ -39,6 +39,8 @@ macro_rules! ops {
 }
 
 impl Simd for Avx512 {
+    const ROWS: usize = 4;
+    const COLUMNS: usize = 2;
     type F = __m512;
     type I = __m512i;
     type B = __m512i;
@@ -65,14 +67,40 @@ impl Simd for Avx512 {
         );
         isplat(x: i32) -> __m512i = _mm512_set1_epi32(x);
         iadd(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi32(a, b);
-        imul(a: __m512i, b: __m512i) -> __m512i = _mm512_mullo_epi32(a, b);
         ifrom_i8(x: &[i8; LANES]) -> __m512i = _mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()));
         ifrom_u8(x: &[u8; LANES]) -> __m512i = _mm512_cvtepu8_epi32(_mm_loadu_si128(x.as_ptr().cast()));
         to_float(x: __m512i) -> __m512 = _mm512_cvtepi32_ps(x);
         bytes(x: &[u8; 64]) -> __m512i = _mm512_loadu_si512(x.as_ptr().cast());
-        low_nibbles(x: __m512i) -> __m512i = _mm512_and_si512(x, _mm512_set1_epi8(15));
-        high_nibbles(x: __m512i) -> __m512i = _mm512_and_si512(_mm512_srli_epi16::<4>(x), _mm512_set1_epi8(15));
+        to_bytes(x: __m512i) -> [u8; 64] = std::mem::transmute::<__m512i, [u8; 64]>(x);
+        bits_right(x: __m512i, by: i32, mask: u8) -> __m512i = _mm512_and_si512(
+            _mm512_srl_epi16(x, _mm_cvtsi32_si128(by)),
+            _mm512_set1_epi8(mask as i8),
+        );
+        bits_left(x: __m512i, by: i32, mask: u8) -> __m512i = _mm512_and_si512(
+            _mm512_sll_epi16(x, _mm_cvtsi32_si128(by)),
+            _mm512_set1_epi8(mask as i8),
+        );
+        greatest_magnitude_bits(a: __m512, b: __m512) -> u32 = {
+            let magnitude = _mm512_set1_epi32(i32::MAX);
+            let a = _mm512_and_si512(_mm512_castps_si512(a), magnitude);
+            let b = _mm512_and_si512(_mm512_castps_si512(b), magnitude);
+            _mm512_reduce_max_epu32(_mm512_max_epu32(a, b))
+        };
+        low_bytes(x: __m512) -> [i8; LANES] =
+            std::mem::transmute::<__m128i, [i8; LANES]>(_mm512_cvtepi32_epi8(_mm512_castps_si512(x)));
+        sum_of_bytes(x: [i8; LANES]) -> i32 = {
+            // Moved up by 128 they are unsigned, and their absolute differences from zero are summed in two halves.
+            let x = _mm_xor_si128(std::mem::transmute::<[i8; LANES], __m128i>(x), _mm_set1_epi8(i8::MIN));
+            let halves = _mm_sad_epu8(x, _mm_setzero_si128());
+            _mm_cvtsi128_si32(halves) + _mm_extract_epi32::<2>(halves) - 128 * LANES as i32
+        };
+        either(a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);
         dot4(acc: __m512i, w: __m512i, a: i32) -> __m512i = _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(a));
         dot4_small(acc: __m512i, w: __m512i, a: i32) -> __m512i = _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(a));
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, from: &[T], index: usize) {
+        super::simd::prefetch_line(from, index);
     }
 }

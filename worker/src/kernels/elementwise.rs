@@ -165,12 +165,20 @@ impl Op for Rope<'_> {
     type Out = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         let half = self.cos.len();
         let angles = self.cos.iter().zip(self.sin);
         match self.style {
             RopeStyle::Interleaved => {
-                for (pair, (cos, sin)) in self.head.as_chunks_mut::<2>().0.iter_mut().zip(angles) {
+                let vectors = self.cos.as_chunks::<LANES>().0;
+                let vectors = vectors.iter().zip(self.sin.as_chunks::<LANES>().0);
+                let pairs = self.head.as_chunks_mut::<{ 2 * LANES }>().0;
+                for (pairs, (cos, sin)) in pairs.iter_mut().zip(vectors) {
+                    rotate_pairs(s, pairs, cos, sin);
+                }
+                let done = half / LANES * LANES;
+                let pairs = self.head.as_chunks_mut::<2>().0.iter_mut();
+                for (pair, (cos, sin)) in pairs.zip(angles).skip(done) {
                     *pair = rotate(pair[0], pair[1], *cos, *sin);
                 }
             }
@@ -181,6 +189,29 @@ impl Op for Rope<'_> {
                 }
             }
         }
+    }
+}
+
+/// [`rotate`] on 16 neighbouring pairs.
+#[inline(always)]
+fn rotate_pairs<S: Simd>(
+    s: S,
+    pairs: &mut [f32; 2 * LANES],
+    cos: &[f32; LANES],
+    sin: &[f32; LANES],
+) {
+    let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
+    for lane in 0..LANES {
+        (a[lane], b[lane]) = (pairs[2 * lane], pairs[2 * lane + 1]);
+    }
+    let (a, b) = (s.from_array(a), s.from_array(b));
+    let (cos, sin) = (s.from_array(*cos), s.from_array(*sin));
+    // A product with minus one is exact, so that this is the product's negative, zeros included.
+    let minus_sin = s.mul(sin, s.splat(-1.0));
+    let first = s.to_array(s.fma(a, cos, s.mul(b, minus_sin)));
+    let second = s.to_array(s.fma(a, sin, s.mul(b, cos)));
+    for lane in 0..LANES {
+        (pairs[2 * lane], pairs[2 * lane + 1]) = (first[lane], second[lane]);
     }
 }
 

@@ -17,10 +17,10 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod elementwise;
+pub mod kv;
 pub mod math;
 pub mod matmul;
 pub mod pack;
-mod pack_block;
 pub mod pool;
 mod scalar;
 pub mod shared;

@@ -19,6 +19,8 @@ fn zip(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; L
 }
 
 impl Simd for Scalar {
+    const ROWS: usize = 1;
+    const COLUMNS: usize = 1;
     type F = [f32; LANES];
     type I = [i32; LANES];
     type B = [u8; 64];
@@ -84,10 +86,6 @@ impl Simd for Scalar {
         std::array::from_fn(|i| a[i] + b[i])
     }
     #[inline(always)]
-    fn imul(self, a: Self::I, b: Self::I) -> Self::I {
-        std::array::from_fn(|i| a[i] * b[i])
-    }
-    #[inline(always)]
     fn ifrom_i8(self, x: &[i8; LANES]) -> Self::I {
         x.map(i32::from)
     }
@@ -104,12 +102,20 @@ impl Simd for Scalar {
         *x
     }
     #[inline(always)]
-    fn low_nibbles(self, x: Self::B) -> Self::B {
-        x.map(|x| x & 15)
+    fn to_bytes(self, x: Self::B) -> [u8; 64] {
+        x
     }
     #[inline(always)]
-    fn high_nibbles(self, x: Self::B) -> Self::B {
-        x.map(|x| x >> 4)
+    fn bits_right(self, x: Self::B, by: i32, mask: u8) -> Self::B {
+        x.map(|x| x >> by & mask)
+    }
+    #[inline(always)]
+    fn bits_left(self, x: Self::B, by: i32, mask: u8) -> Self::B {
+        x.map(|x| x << by & mask)
+    }
+    #[inline(always)]
+    fn either(self, a: Self::B, b: Self::B) -> Self::B {
+        std::array::from_fn(|i| a[i] | b[i])
     }
     #[inline(always)]
     fn dot4(self, acc: Self::I, w: Self::B, a: i32) -> Self::I {

@@ -13,6 +13,10 @@ pub const LANES: usize = 16;
     reason = "`self` is the proof that the instructions exist, not the value that is converted"
 )]
 pub trait Simd: Copy + Send + Sync {
+    /// Rows of a matrix product whose sums are kept in registers together: 1, 2 or 4.
+    const ROWS: usize;
+    /// Tile columns likewise: 1 or 2.
+    const COLUMNS: usize;
     /// 16 f32 values.
     type F: Copy;
     /// 16 i32 values.
@@ -42,21 +46,48 @@ pub trait Simd: Copy + Send + Sync {
 
     fn isplat(self, x: i32) -> Self::I;
     fn iadd(self, a: Self::I, b: Self::I) -> Self::I;
-    fn imul(self, a: Self::I, b: Self::I) -> Self::I;
     fn ifrom_i8(self, x: &[i8; LANES]) -> Self::I;
     fn ifrom_u8(self, x: &[u8; LANES]) -> Self::I;
     /// Nearest f32, ties to even.
     fn to_float(self, x: Self::I) -> Self::F;
 
     fn bytes(self, x: &[u8; 64]) -> Self::B;
-    /// The low nibble of every byte.
-    fn low_nibbles(self, x: Self::B) -> Self::B;
-    /// The high nibble of every byte.
-    fn high_nibbles(self, x: Self::B) -> Self::B;
+    fn to_bytes(self, x: Self::B) -> [u8; 64];
+    /// `x >> by & mask` of every byte; the mask has no bit among the `by` highest, and `by` is below 8.
+    fn bits_right(self, x: Self::B, by: i32, mask: u8) -> Self::B;
+    /// `x << by & mask` of every byte; the mask has no bit among the `by` lowest, and `by` is below 8.
+    fn bits_left(self, x: Self::B, by: i32, mask: u8) -> Self::B;
+    /// The bits of both.
+    fn either(self, a: Self::B, b: Self::B) -> Self::B;
     /// `acc[c] + Σ_j w[4c + j] * a[j]` for the four signed bytes of `a` (never -128); exact.
     fn dot4(self, acc: Self::I, w: Self::B, a: i32) -> Self::I;
     /// As [`Simd::dot4`], for bytes below 128 only.
     fn dot4_small(self, acc: Self::I, w: Self::B, a: i32) -> Self::I;
+
+    /// The greatest bit pattern of a magnitude among 32 values: magnitudes sort as their bits do, with infinity and NaN
+    /// above all.
+    #[inline(always)]
+    fn greatest_magnitude_bits(self, a: Self::F, b: Self::F) -> u32 {
+        let bits = |x: Self::F| {
+            let lanes = self.to_array(x).into_iter();
+            lanes.fold(0, |most: u32, x| most.max(x.to_bits() & 0x7FFF_FFFF))
+        };
+        bits(a).max(bits(b))
+    }
+    /// The lowest byte of every value's bits.
+    #[inline(always)]
+    fn low_bytes(self, x: Self::F) -> [i8; LANES] {
+        self.to_array(x).map(|x| x.to_bits() as i8)
+    }
+    /// The sum of 16 bytes.
+    #[inline(always)]
+    fn sum_of_bytes(self, x: [i8; LANES]) -> i32 {
+        x.into_iter().map(i32::from).sum()
+    }
+
+    /// Says that the value at `index` will be read soon; an index past the end says nothing.
+    #[inline(always)]
+    fn prefetch<T>(self, _from: &[T], _index: usize) {}
 
     /// Loads lanes from a slice of exactly 16 values.
     #[inline(always)]
@@ -94,5 +125,16 @@ pub trait Simd: Copy + Send + Sync {
         self.to_array(x)
             .into_iter()
             .fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
+    }
+}
+
+/// Fetches the line of `from[index]` into the second-level cache, if there is such a value.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn prefetch_line<T>(from: &[T], index: usize) {
+    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+    if let Some(value) = from.get(index) {
+        // SAFETY: the address is one of a live value; every x86-64 CPU has the instruction.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(value).cast()) };
     }
 }

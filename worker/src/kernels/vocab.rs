@@ -5,8 +5,18 @@ use super::{Kernel, LANES, Op, Simd};
 
 /// Index of the greatest value, the lowest one among equals; 0 for an empty row. NaN is never greater.
 pub fn arg_max(xs: &[f32]) -> usize {
-    let greatest = max(xs);
-    xs.iter().position(|x| *x == greatest).unwrap_or(0)
+    first_of(xs, max(xs))
+}
+
+/// Index of the first value that equals `wanted`, or 0.
+fn first_of(xs: &[f32], wanted: f32) -> usize {
+    Kernel::detect().run(FirstOf { xs, wanted })
+}
+
+/// As [`arg_max`], in one pass with the check that no value is NaN or infinite; `None` if one is.
+pub fn finite_arg_max(xs: &[f32]) -> Option<usize> {
+    let greatest = Kernel::detect().run(FiniteMax(xs))?;
+    Some(first_of(xs, greatest))
 }
 
 /// The greatest value, negative infinity for an empty row; NaN is passed over.
@@ -17,11 +27,6 @@ pub fn max(xs: &[f32]) -> f32 {
 /// Σ exp((x - max) * scale): lane i adds the values at i, i + 16, …; the lanes are added by the fixed tree.
 pub fn sum_exp(xs: &[f32], max: f32, scale: f32) -> f32 {
     Kernel::detect().run(SumExp { xs, max, scale })
-}
-
-/// Whether no value is NaN or infinite.
-pub fn all_finite(xs: &[f32]) -> bool {
-    Kernel::detect().run(AllFinite(xs))
 }
 
 struct Max<'a>(&'a [f32]);
@@ -72,13 +77,60 @@ impl Op for SumExp<'_> {
     }
 }
 
-struct AllFinite<'a>(&'a [f32]);
+struct FiniteMax<'a>(&'a [f32]);
 
-impl Op for AllFinite<'_> {
-    type Out = bool;
+impl Op for FiniteMax<'_> {
+    type Out = Option<f32>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> bool {
-        self.0.iter().fold(true, |finite, x| finite & x.is_finite())
+    fn run<S: Simd>(self, s: S) -> Option<f32> {
+        let mut best = [s.splat(f32::NEG_INFINITY); 2];
+        // Zero times a value is zero, or NaN where the value is not finite, and a NaN stays.
+        let mut zeros = [s.splat(0.0); 2];
+        let mut pairs = self.0.chunks_exact(2 * LANES);
+        for pair in &mut pairs {
+            for half in 0..2 {
+                let x = s.load(&pair[half * LANES..][..LANES]);
+                best[half] = s.max(x, best[half]);
+                zeros[half] = s.fma(x, s.splat(0.0), zeros[half]);
+            }
+        }
+        let mut greatest = s.max_lane(s.max(best[0], best[1]));
+        let mut finite = s
+            .to_array(s.add(zeros[0], zeros[1]))
+            .iter()
+            .all(|zero| *zero == 0.0);
+        for x in pairs.remainder() {
+            finite &= x.is_finite();
+            greatest = if *x > greatest { *x } else { greatest };
+        }
+        finite.then_some(greatest)
+    }
+}
+
+/// Values that are compared at once.
+const SCAN: usize = 256;
+
+struct FirstOf<'a> {
+    xs: &'a [f32],
+    wanted: f32,
+}
+
+impl Op for FirstOf<'_> {
+    type Out = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> usize {
+        for (scan, values) in self.xs.chunks(SCAN).enumerate() {
+            let mut found = false;
+            for x in values {
+                found |= *x == self.wanted;
+            }
+            if found {
+                let at = values.iter().position(|x| *x == self.wanted);
+                return scan * SCAN + at.unwrap_or(0);
+            }
+        }
+        0
     }
 }

@@ -6,10 +6,9 @@ use crate::engine::step::BlockId;
 use crate::gguf::BlockType;
 use crate::kernels::Kernel;
 use crate::kernels::activations::{ActivationBlock, BLOCK, quantise_row};
-use crate::kernels::attention::{
-    AttentionChunk, AttentionParams, KvElement, KvLayer, KvPlaces, KvShape, attention,
-};
+use crate::kernels::attention::{AttentionChunk, AttentionParams, attention};
 use crate::kernels::elementwise::{Gate, RopeStyle, gate_up, rms_norm, rope};
+use crate::kernels::kv::{KvElement, KvLayer, KvPlaces, KvShape};
 use crate::kernels::matmul::{Linear, Rows, Write, linear};
 use crate::kernels::pack::PackedMatrix;
 use crate::kernels::pool::Pool;
@@ -154,7 +153,7 @@ impl Probe {
         let places = KvPlaces::new(places).expect("consecutive positions are distinct");
         let mut kv = self.floats(len * width);
         layer.store_rows(
-            &mut self.pool,
+            (self.kernel, &mut self.pool),
             &places,
             (RowsMut::new(&mut kv, width), 0),
             |_, _| {},

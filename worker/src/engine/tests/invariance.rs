@@ -59,7 +59,7 @@ fn batched_results_equal_single_ones_with_any_slots_chunks_and_kv() {
         .unwrap();
     let preemptions = preemptions.get();
     assert!(
-        preemptions > 30,
+        preemptions > 5,
         "the small KVs were to force preemptions: {preemptions}"
     );
 }

@@ -1,8 +1,7 @@
 use super::*;
 use crate::engine::step::{BLOCK_TOKENS, BlockId};
-use crate::kernels::attention::{
-    AttentionChunk, AttentionParams, KvElement, KvLayer, KvPlaces, KvShape, attention,
-};
+use crate::kernels::attention::{AttentionChunk, AttentionParams, attention};
+use crate::kernels::kv::{KvElement, KvLayer, KvPlaces, KvShape};
 use crate::kernels::pool::Pool;
 use crate::kernels::shared::RowsMut;
 
@@ -62,7 +61,12 @@ impl Case {
         }
         let places = KvPlaces::new(places).expect("distinct places");
         let rows = RowsMut::new(&mut rows, 2 * width);
-        layer.store_rows(&mut Pool::new(2), &places, (rows, 0), |_, _| {});
+        layer.store_rows(
+            (Kernel::Scalar, &mut Pool::new(2)),
+            &places,
+            (rows, 0),
+            |_, _| {},
+        );
         layer
     }
 

@@ -141,7 +141,16 @@ fn arg_max_takes_the_lowest_of_equals_and_passes_over_nan() {
     row[20] = 3.0;
     row[33] = 3.0;
     assert_eq!(vocab::arg_max(&row), 20);
-    assert!(!vocab::all_finite(&row));
+    assert_eq!(vocab::finite_arg_max(&row), None);
     row[7] = 0.0;
-    assert!(vocab::all_finite(&row));
+    assert_eq!(vocab::finite_arg_max(&row), Some(20));
+    for at in [0, 31, 32, 49] {
+        let mut infinite = row.clone();
+        infinite[at] = f32::NEG_INFINITY;
+        assert_eq!(vocab::finite_arg_max(&infinite), None, "at {at}");
+        let mut great = row.clone();
+        great[at] = 4.0;
+        assert_eq!(vocab::finite_arg_max(&great), Some(at));
+    }
+    assert_eq!(vocab::finite_arg_max(&[-0.0, 0.0]), Some(0));
 }

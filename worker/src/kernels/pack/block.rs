@@ -2,7 +2,7 @@
 
 use crate::gguf::BlockType;
 
-use super::pack::TILE_K;
+use super::TILE_K;
 
 /// One row's block of 32 inputs.
 #[derive(Clone, Copy)]
