@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nix::sys::signal::{Signal, raise};
+use rustix::process::{Pid, Signal, getpid, kill_process};
 
 /// `MOMENT:COUNT:SIGNAL:FILE`: at the moment's COUNTth time in a process, that process sends itself KILL or STOP, unless
 /// FILE is there; it is made first, so that this happens once however many processes have the same environment.
@@ -49,9 +49,16 @@ pub fn at(moment: &str) {
         .create_new(true)
         .open(&armed.once);
     if first.is_ok() {
-        // To this thread: it must not go on until another one has taken the signal.
-        raise(armed.signal).expect("a process may signal itself");
+        kill_process(this_thread(), armed.signal).expect("a process may signal itself");
     }
+}
+
+/// This thread by its number, which Linux takes for the process's: the signal then stops this thread before it goes on.
+/// A signal to the process by its own number may be taken by another thread, some time later.
+fn this_thread() -> Pid {
+    let link = std::fs::read_link("/proc/thread-self").ok();
+    let number = link.and_then(|link| link.file_name()?.to_str()?.parse().ok());
+    number.and_then(Pid::from_raw).unwrap_or_else(getpid)
 }
 
 fn parse(asked: &str) -> Option<Armed> {
@@ -60,8 +67,8 @@ fn parse(asked: &str) -> Option<Armed> {
         moment: words.next()?.to_owned(),
         left: AtomicU64::new(words.next()?.parse().ok()?),
         signal: match words.next()? {
-            "KILL" => Signal::SIGKILL,
-            "STOP" => Signal::SIGSTOP,
+            "KILL" => Signal::KILL,
+            "STOP" => Signal::STOP,
             _ => return None,
         },
         once: PathBuf::from(words.next()?),
