@@ -71,7 +71,7 @@ impl Default for CoordinatorOptions {
             holder: NodeInstance::generate().to_string(),
             lease: Duration::from_secs(15),
             sweep: Duration::from_secs(2),
-            leader_lease: Duration::from_secs(5),
+            leader_lease: Duration::from_millis(2500),
             skip_owner: None,
             webhooks: None,
             tell_again: Duration::from_secs(2),
