@@ -45,7 +45,7 @@ fn batched_results_equal_single_ones_with_any_slots_chunks_and_kv() {
     let expected = records(&single);
     let preemptions = Cell::new(0);
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(60));
-    let settings = (1usize..20, 1usize..80, 13usize..36, any::<u64>());
+    let settings = (1usize..20, 1usize..80, 13usize..28, any::<u64>());
     runner
         .run(&settings, |(slots, chunk_tokens, kv_blocks, order)| {
             let mut shuffled = jobs.clone();
@@ -59,7 +59,7 @@ fn batched_results_equal_single_ones_with_any_slots_chunks_and_kv() {
         .unwrap();
     let preemptions = preemptions.get();
     assert!(
-        preemptions > 5,
+        preemptions > 30,
         "the small KVs were to force preemptions: {preemptions}"
     );
 }
