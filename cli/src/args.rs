@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     bench, cancel, completions, export, infer, list, logs, models, nodes, pause, purge, resume,
-    retry, run, schedule, serve, status, submit, verify, watch, worker,
+    retry, run, schedule, serve, status, submit, token, verify, watch, worker,
 };
 use crate::exit_code::EXIT_CODES_HELP;
 
@@ -91,6 +91,7 @@ pub enum Command {
     Verify(verify::VerifyArgs),
     Nodes(nodes::NodesArgs),
     Logs(logs::LogsArgs),
+    Token(token::TokenArgs),
     Models(models::ModelsArgs),
     Completions(completions::CompletionsArgs),
 }

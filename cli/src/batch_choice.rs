@@ -8,7 +8,7 @@ use crate::failure::Failure;
 
 /// The batch that `wanted` names.
 pub async fn find(store: &dyn Store, wanted: &str) -> Result<Batch, Failure> {
-    find::find(store, wanted)
+    find::find(store, None, wanted)
         .await
         .map_err(|error| match error {
             FindError::Store(error) => Failure::Program(error.into()),

@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use rbee_scheduler::secret;
 use rbee_scheduler::webhook::Secret;
 
 use crate::paths::DataDir;
 
 /// The variable with the webhook secret.
 pub const WEBHOOK_VARIABLE: &str = "RBEE_WEBHOOK_SECRET";
-/// Random bytes of a secret.
-const SECRET_BYTES: usize = 32;
 /// A secret's file is one line; a longer one is none.
 const FILE_BYTES_MAX: u64 = 4096;
 
@@ -56,7 +55,7 @@ fn made_once(path: &Path, write: &dyn Fn(&[u8]) -> String) -> Result<String> {
     if let Some(secret) = read_secret(path)? {
         return Ok(secret);
     }
-    let secret = write(&random()?);
+    let secret = write(&secret::random().context("cannot make a random secret")?);
     let made = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -106,14 +105,6 @@ fn read_secret(path: &Path) -> Result<Option<String>> {
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
-fn random() -> Result<[u8; SECRET_BYTES]> {
-    let mut bytes = [0; SECRET_BYTES];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .context("cannot make a random secret")?;
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,7 +117,7 @@ mod tests {
         assert_eq!(read(&data).unwrap(), None);
         let path = token_path(&data);
         let made = read_or_make(&path).unwrap();
-        assert_eq!(made.len(), 2 * SECRET_BYTES);
+        assert_eq!(made.len(), 64);
         assert_eq!(read_or_make(&path).unwrap(), made);
         assert_eq!(read(&data).unwrap(), Some(made));
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();

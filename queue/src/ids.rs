@@ -88,6 +88,10 @@ uuid_id!(
     ScheduleId, "sched_", "schedule id"
 );
 uuid_id!(
+    /// A token of the API, by which it is named and revoked; it opens nothing.
+    TokenId, "token_", "token id"
+);
+uuid_id!(
     /// One process life of a node: a new one at each start.
     NodeInstance, "node_", "node instance id"
 );

@@ -34,12 +34,14 @@ pub mod request;
 pub mod schedule;
 pub mod state;
 pub mod store;
+pub mod token;
+mod words;
 
 pub use batch::{Batch, BatchModel, BatchSpec, Counts, Priority, RunKey};
 pub use batches::Batches;
 pub use ids::{
     Attempt, BatchId, BatchNo, JobIndex, JobKey, JobRef, ModelNo, ModelSha, NodeInstance,
-    ScheduleId,
+    ScheduleId, TokenId,
 };
 pub use node::{NodeReport, NodeState, Renewal, StoredNode};
 pub use queue::{MemoryQueue, Queue, RedisQueue};

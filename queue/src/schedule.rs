@@ -4,8 +4,8 @@
 
 use crate::batch::{BatchSpec, Counts, Priority};
 use crate::ids::{BatchId, BatchNo, ModelSha, ScheduleId};
+use crate::words::words;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// A schedule's number in its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,40 +16,6 @@ pub struct ScheduleNo(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunNo(pub i64);
-
-/// An enum whose values are words in SQL, in JSON and on the command line.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $word:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$value_doc])* #[serde(rename = $word)] $value,)*
-        }
-
-        impl $name {
-            /// All values.
-            pub const ALL: &'static [$name] = &[$($name::$value),*];
-
-            /// Its word.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $($name::$value => $word,)*
-                }
-            }
-
-            /// The value of a word.
-            pub fn from_word(word: &str) -> Option<$name> {
-                $name::ALL.iter().copied().find(|value| value.as_str() == word)
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-    };
-}
 
 words! {
     /// What becomes of a tick while a run of the schedule is not at its end.

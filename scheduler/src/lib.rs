@@ -14,6 +14,7 @@ mod placer;
 mod resolve;
 pub mod roots;
 pub mod schedule;
+pub mod secret;
 pub mod simulate;
 #[cfg(test)]
 mod testing;

@@ -1,51 +1,18 @@
 //! A node's HTTP face, as plain requests to the process see it.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 
 use candle_core::quantized::GgmlDType;
 use rbee_test_services::process::free_port;
 use rbee_tests::cluster::{Cluster, PATIENCE, TOKEN, ends_well};
+use rbee_tests::http::{self, Answer};
 use rbee_tests::loaded::OnDisk;
 use rbee_tests::process::{Home, Running};
 use rbee_tests::spec::ModelSpec;
 use rbee_tests::to_gguf::BlockTypes;
 use rbee_tests::{prompts, wait};
 use serde_json::{Value as Json, json};
-
-/// An answer: its status and everything that came.
-struct Answer {
-    status: u16,
-    text: String,
-}
-
-impl Answer {
-    fn body(&self) -> &str {
-        self.text
-            .split_once("\r\n\r\n")
-            .map_or("", |(_, body)| body)
-    }
-
-    fn json(&self) -> Json {
-        serde_json::from_str(self.body()).unwrap_or_else(|error| panic!("{error}: {}", self.text))
-    }
-
-    /// What the events of a stream say, without their frame.
-    fn events(&self) -> Vec<&str> {
-        self.text
-            .lines()
-            .filter_map(|line| line.strip_prefix("data: "))
-            .collect()
-    }
-
-    /// The events that are JSON.
-    fn told(&self) -> Vec<Json> {
-        let events = self.events();
-        let json = events.iter().filter(|event| **event != "[DONE]");
-        json.map(|event| serde_json::from_str(event).expect("an event is JSON"))
-            .collect()
-    }
-}
 
 /// A node with a port of its own.
 struct Face {
@@ -84,30 +51,7 @@ impl Face {
 
     /// A request as it goes over the wire; its first line lacks the version.
     fn send(&self, request: &str, body: &str) -> Answer {
-        let (line, headers) = request
-            .split_once("\r\n")
-            .unwrap_or((request, "X-None: none"));
-        let text = format!(
-            "{line} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{headers}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            self.port,
-            body.len()
-        );
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the face listens");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a stream has a timeout");
-        stream.write_all(text.as_bytes()).expect("it can be sent");
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).expect("an answer comes");
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let status = text
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok());
-        Answer {
-            status: status.unwrap_or_else(|| panic!("no status: {text}")),
-            text,
-        }
+        http::send(self.port, request, body)
     }
 
     fn until_loaded(&self) {
@@ -172,12 +116,35 @@ fn face_answers_what_its_users_know() {
     assert_eq!(home.lines("out.jsonl")[0]["text"], text);
 
     let metrics = face.ask("GET /metrics", "");
-    for line in ["rbee_node_models_resident 1", "rbee_node_slots 3", "# EOF"] {
+    let lines = [
+        "rbee_node_models_resident 1",
+        "rbee_node_slots 3",
+        "rbee_node_time_to_first_token_seconds_count",
+        "# EOF",
+    ];
+    for line in lines {
         assert!(
             metrics.body().contains(line),
             "no {line}: {}",
             metrics.body()
         );
+    }
+    // What the panels for Grafana ask for is told here, or by the server.
+    let port = face.cluster.url.rsplit(':').next().unwrap();
+    let server = http::send(
+        port.parse().unwrap(),
+        &format!("GET /metrics\r\nAuthorization: Bearer {TOKEN}"),
+        "",
+    );
+    let panels = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/grafana/rbee.json");
+    let panels = std::fs::read_to_string(panels).unwrap();
+    let is_part = |letter: char| letter.is_ascii_lowercase() || letter == '_';
+    let asked = panels.split(|letter| !is_part(letter));
+    let asked: Vec<&str> = asked.filter(|word| word.starts_with("rbee_")).collect();
+    assert!(asked.len() > 20, "{asked:?}");
+    for name in asked {
+        let line = |answer: &Answer| answer.body().lines().any(|line| line.starts_with(name));
+        assert!(line(&metrics) || line(&server), "nobody tells {name}");
     }
 }
 

@@ -23,6 +23,7 @@ mod redis;
 mod resume;
 mod schedules;
 mod server;
+mod tokens;
 mod untrusted;
 mod watch;
 mod webhooks;

@@ -12,6 +12,7 @@ pub mod events;
 pub mod fake_hub;
 pub mod fleet;
 pub mod gguf_file;
+pub mod http;
 pub mod loaded;
 pub mod logits;
 pub mod namespace;

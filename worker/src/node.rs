@@ -13,6 +13,7 @@ mod clock;
 mod commit;
 mod desk;
 mod disk;
+mod figures;
 mod host;
 mod intake;
 mod lease;
@@ -25,6 +26,7 @@ mod status;
 mod watching;
 
 pub use ask::{Answer, Ask, PIECES_WAITING};
+pub use figures::Figures;
 pub use lease::LeaseOptions;
 pub use shelf::{Hosted, ModelShelf, Share};
 pub use stall::watch_for_stalls;
@@ -161,7 +163,7 @@ impl Node {
             batches: parts.batches,
             logs: parts.logs,
             host: Host::new(Arc::clone(&parts.shelf), options.memory),
-            desk: Desk::new(&options, parts.running),
+            desk: Desk::new(&options, parts.running, handle.figures().clone()),
             disk: Disk::watch(parts.shelf),
             options,
             commands,

@@ -18,6 +18,7 @@ pub mod schedule;
 pub mod serve;
 pub mod status;
 pub mod submit;
+pub mod token;
 pub mod verify;
 pub mod watch;
 pub mod worker;
@@ -119,6 +120,7 @@ pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
         (Command::Status(args), _) => status::run(&context(None)?, args).await,
         (Command::Export(args), _) => export::run(&context(None)?, args).await,
         (Command::Verify(args), _) => verify::run(&context(None)?, args).await,
+        (Command::Token(args), _) => token::run(&context(None)?, args).await,
         (Command::Models(args), _) => models::run(&context(None)?, args).await,
         (Command::Completions(args), _) => completions::run(&args),
     }

@@ -162,7 +162,7 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
     if only_server.is_some() {
         home.end_leases().await?;
     }
-    tell(context, &args, &home, address)?;
+    tell(context, &args, &home, address, &auth)?;
     let models: Arc<dyn Models> = Arc::new(ServerModels::open(
         args.engine.engine,
         &data,
@@ -348,6 +348,7 @@ fn tell(
     args: &ServeArgs,
     home: &Home,
     address: SocketAddr,
+    auth: &Auth,
 ) -> Result<(), Failure> {
     let talk = &context.talk;
     talk.note(&format!("store   {}", home.store));
@@ -366,6 +367,11 @@ fn tell(
         }
     };
     talk.note(&format!("token   {token}"));
+    if let Some(link) = auth.link().context("cannot make a one-time link")? {
+        talk.note(&format!(
+            "browser http://{address}{link} (good once; `rbee token link` makes another)"
+        ));
+    }
     // The last line, and said even with --quiet: whoever started it waits for this.
     talk.line(&format!("listening on http://{address}"));
     Ok(())

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use rbee_queue::ids::{BatchNo, JobIndex};
 use rbee_queue::schedule::{RunNo, Schedule, ScheduleNo, ScheduleRun};
 use rbee_queue::store::*;
+use rbee_queue::token::Token;
 use rbee_queue::*;
 
 use super::at;
@@ -99,4 +100,12 @@ pass_on! {
     fn run_untold(limit: usize) -> Vec<UntoldRun>;
     fn run_told(run: RunNo, again_in: Option<Duration>, reason: Option<String>) -> ();
     fn run_prune(keep: usize) -> u64;
+}
+
+pass_on! {
+    TokenStore;
+    fn token_add(new: NewToken) -> TokenAdded;
+    fn token_list() -> Vec<Token>;
+    fn token_remove(id: &TokenId) -> bool;
+    fn jobs_unfinished(owner: &str) -> u64;
 }

@@ -17,6 +17,7 @@ mod schedule_sql;
 mod schedules;
 mod seen;
 mod sqlite;
+mod tokens;
 
 pub use error::StoreError;
 pub use jobs::{
@@ -30,6 +31,7 @@ pub use schedules::{
     NewSchedule, RunChange, ScheduleAdded, ScheduleStore, UntoldRun,
 };
 pub use sqlite::SqliteStore;
+pub use tokens::{MAX_TOKENS, NewToken, TokenAdded, TokenStore};
 
 use crate::batch::{Batch, BatchModel};
 use crate::ids::{BatchId, BatchNo, JobIndex, JobRef, NodeInstance};
@@ -42,7 +44,7 @@ pub const MAX_JOBS_A_CALL: usize = 10_000;
 
 /// What every store can do. Implementations pass one contract suite.
 #[async_trait]
-pub trait Store: ScheduleStore {
+pub trait Store: ScheduleStore + TokenStore {
     /// Makes a hidden batch in `validating` with its models. Nobody but its maker sees it.
     async fn batch_create(&self, new: NewBatch) -> Result<(BatchId, BatchNo), StoreError>;
 

@@ -1,6 +1,7 @@
 //! Batches: listed, shown, cancelled, paused, resumed, retried, purged.
 
 use super::Server;
+use super::auth::Caller;
 use super::error::ApiError;
 use super::error_kinds::error_kinds;
 use super::find::{FindError, find};
@@ -39,13 +40,13 @@ impl From<FindError> for ApiError {
 
 impl Server {
     /// The batch that a path names.
-    pub(super) async fn batch(&self, wanted: &str) -> Result<Batch, ApiError> {
-        Ok(find(self.batches.store().as_ref(), wanted).await?)
+    pub(super) async fn batch(&self, caller: &Caller, wanted: &str) -> Result<Batch, ApiError> {
+        Ok(find(self.batches.store().as_ref(), caller.sees(), wanted).await?)
     }
 
     /// The batch that a path names, if this server runs it.
-    async fn own_batch(&self, wanted: &str) -> Result<Batch, ApiError> {
-        let batch = self.batch(wanted).await?;
+    async fn own_batch(&self, caller: &Caller, wanted: &str) -> Result<Batch, ApiError> {
+        let batch = self.batch(caller, wanted).await?;
         match self.coordinator.leaves_alone(&batch.owner) {
             true => Err(ApiError::conflict(
                 "not_this_servers",
@@ -68,12 +69,13 @@ impl Server {
 /// `GET /v1/batches`: newest first.
 pub async fn list(
     State(server): State<Server>,
+    caller: Caller,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Listing<BatchView>>, ApiError> {
     let limit = query.limit.unwrap_or(USUAL_LIMIT).clamp(1, MAX_LIMIT);
     let store = server.batches.store();
     let mut batches = store
-        .batch_list(None, query.after.as_ref(), limit + 1)
+        .batch_list(caller.sees(), query.after.as_ref(), limit + 1)
         .await?;
     let has_more = batches.len() > limit;
     batches.truncate(limit);
@@ -98,10 +100,11 @@ pub struct ShowQuery {
 /// `GET /v1/batches/{id}`.
 pub async fn show(
     State(server): State<Server>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<ShowQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let batch = server.batch(&id).await?;
+    let batch = server.batch(&caller, &id).await?;
     let mut view = BatchView::from(&batch);
     if !batch.status.is_terminal() {
         let store = server.batches.store();
@@ -126,9 +129,10 @@ pub async fn show(
 /// `POST /v1/batches/{id}/cancel`.
 pub async fn cancel(
     State(server): State<Server>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<BatchView>, ApiError> {
-    let batch = server.own_batch(&id).await?;
+    let batch = server.own_batch(&caller, &id).await?;
     server.batches.store().batch_cancel(batch.no).await?;
     server.coordinator.wake();
     server.reloaded(&batch).await
@@ -143,10 +147,11 @@ pub struct PauseBody {
 /// `POST /v1/batches/{id}/pause`: its running jobs finish, the others wait.
 pub async fn pause(
     State(server): State<Server>,
+    caller: Caller,
     Path(id): Path<String>,
     body: Option<Json<PauseBody>>,
 ) -> Result<Json<BatchView>, ApiError> {
-    let batch = server.own_batch(&id).await?;
+    let batch = server.own_batch(&caller, &id).await?;
     if batch.status.is_terminal() {
         let message = format!(
             "{} is {}: there is nothing to pause",
@@ -165,9 +170,10 @@ pub async fn pause(
 /// `POST /v1/batches/{id}/resume`.
 pub async fn resume(
     State(server): State<Server>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<BatchView>, ApiError> {
-    let batch = server.own_batch(&id).await?;
+    let batch = server.own_batch(&caller, &id).await?;
     server.batches.store().batch_pause(batch.no, None).await?;
     server.coordinator.wake();
     server.reloaded(&batch).await
@@ -176,9 +182,10 @@ pub async fn resume(
 /// `POST /v1/batches/{id}/retry`: its failed jobs run again, but for bad lines.
 pub async fn retry(
     State(server): State<Server>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let batch = server.own_batch(&id).await?;
+    let batch = server.own_batch(&caller, &id).await?;
     let retried = server.batches.store().retry_failed(batch.no, false).await?;
     server.coordinator.wake();
     let Json(view) = server.reloaded(&batch).await?;
@@ -188,9 +195,10 @@ pub async fn retry(
 /// `DELETE /v1/batches/{id}`: the batch and all that belongs to it. One that runs is refused.
 pub async fn purge(
     State(server): State<Server>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let batch = server.batch(&id).await?;
+    let batch = server.batch(&caller, &id).await?;
     if !batch.status.is_terminal() && !server.coordinator.leaves_alone(&batch.owner) {
         let message = format!("{} is {}: cancel it first", batch.id, batch.status);
         return Err(ApiError::conflict("wrong_state", message));

@@ -90,6 +90,11 @@ impl ApiError {
         }
     }
 
+    /// Whether a token would help.
+    pub fn is_unauthorized(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
     fn kind(&self) -> &'static str {
         match self.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "authentication_error",

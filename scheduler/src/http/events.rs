@@ -4,6 +4,7 @@
 //! ended. `Last-Event-ID` or `?after=` goes on behind a result. With `?tokens=all` the text of running jobs comes too.
 
 use super::Server;
+use super::auth::Caller;
 use super::error::ApiError;
 use super::running_text::RunningText;
 use super::sse;
@@ -77,11 +78,12 @@ impl From<Results> for Wanted {
 /// Streams a batch's events.
 pub async fn events(
     State(server): State<Server>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let batch = server.batch(&id).await?;
+    let batch = server.batch(&caller, &id).await?;
     let resumed = match sse::last_event_id(&headers) {
         None => query.after,
         Some(id) => Some(id.parse().map_err(|_| {

@@ -37,19 +37,26 @@ pub enum FindError {
     Store(#[from] StoreError),
 }
 
-/// The batch that `wanted` names.
-pub async fn find(store: &dyn Store, wanted: &str) -> Result<Batch, FindError> {
+/// The batch that `wanted` names, among those of an owner; `None`: among all.
+pub async fn find(
+    store: &dyn Store,
+    owner: Option<&str>,
+    wanted: &str,
+) -> Result<Batch, FindError> {
     if wanted == LAST {
-        let newest = store.batch_list(None, None, 1).await?.pop();
+        let newest = store.batch_list(owner, None, 1).await?.pop();
         return newest.ok_or(FindError::Nothing);
     }
     let unknown = || FindError::Unknown {
         wanted: wanted.chars().take(80).collect(),
     };
     if let Ok(id) = wanted.parse::<BatchId>() {
-        return store.batch_get(&id).await?.ok_or_else(unknown);
+        let found = store.batch_get(&id).await?;
+        return found
+            .filter(|batch| owner.is_none_or(|owner| owner == batch.owner))
+            .ok_or_else(unknown);
     }
-    let mut found = matching(store, wanted).await?;
+    let mut found = matching(store, owner, wanted).await?;
     match found.len() {
         0 => Err(unknown()),
         1 => Ok(found.remove(0)),
@@ -64,14 +71,18 @@ pub async fn find(store: &dyn Store, wanted: &str) -> Result<Batch, FindError> {
 }
 
 /// The newest batches whose ids begin with `wanted`, at most [`LISTED`].
-async fn matching(store: &dyn Store, wanted: &str) -> Result<Vec<Batch>, StoreError> {
+async fn matching(
+    store: &dyn Store,
+    owner: Option<&str>,
+    wanted: &str,
+) -> Result<Vec<Batch>, StoreError> {
     let mut found = Vec::new();
     if wanted.is_empty() {
         return Ok(found);
     }
     let mut after: Option<BatchId> = None;
     loop {
-        let page = store.batch_list(None, after.as_ref(), PAGE).await?;
+        let page = store.batch_list(owner, after.as_ref(), PAGE).await?;
         let Some(last) = page.last() else {
             return Ok(found);
         };

@@ -3,19 +3,36 @@
 use super::Server;
 use super::error::ApiError;
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::Uri;
 use rbee_queue::NodeInstance;
 use rbee_queue::queue::QueueError;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 
 /// How long store and queue may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The process lives.
-pub async fn health() -> Json<Value> {
-    Json(json!({"status": "healthy", "version": env!("CARGO_PKG_VERSION")}))
+/// What a probe asks.
+#[derive(Debug, Deserialize)]
+pub struct HealthQuery {
+    /// Whether the server can do its work, too.
+    #[serde(default)]
+    ready: bool,
+}
+
+/// The process lives; with `?ready=true`, and can do its work. Probes ask it without a token.
+pub async fn health(
+    State(server): State<Server>,
+    Query(query): Query<HealthQuery>,
+) -> Result<Json<Value>, ApiError> {
+    if query.ready {
+        return ready(State(server)).await;
+    }
+    Ok(Json(
+        json!({"status": "healthy", "version": env!("CARGO_PKG_VERSION")}),
+    ))
 }
 
 /// Store and queue answer.

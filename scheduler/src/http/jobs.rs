@@ -4,6 +4,7 @@
 //! once and in order, whoever computes them, and the job as it ended.
 
 use super::Server;
+use super::auth::Caller;
 use super::error::ApiError;
 use super::sse;
 use super::types::{JobView, ResetEvent, TextPiece, event};
@@ -30,9 +31,10 @@ impl From<NoPlace> for ApiError {
 /// `GET /v1/batches/{id}/jobs/{index}`.
 pub async fn show(
     State(server): State<Server>,
+    caller: Caller,
     Path((id, index)): Path<(String, u64)>,
 ) -> Result<Json<JobView>, ApiError> {
-    let batch = server.batch(&id).await?;
+    let batch = server.batch(&caller, &id).await?;
     let job = stored(&server, &batch, index).await?;
     let node = match &job.node {
         None => None,
@@ -95,11 +97,12 @@ fn view(batch: &Batch, facts: &Facts, with_result: bool) -> Option<JobView> {
 /// `GET /v1/batches/{id}/jobs/{index}/events`.
 pub async fn events(
     State(server): State<Server>,
+    caller: Caller,
     Path((id, index)): Path<(String, u64)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let place: Option<Place> = sse::last_event_id(&headers).map(str::parse).transpose()?;
-    let batch = server.batch(&id).await?;
+    let batch = server.batch(&caller, &id).await?;
     if index >= batch.counts.total {
         return Err(no_job(&batch, index));
     }

@@ -1,6 +1,7 @@
 //! Jobs of a batch by index, with their lines and results as the store keeps them: what it takes to compute them again.
 
 use super::Server;
+use super::auth::Caller;
 use super::error::ApiError;
 use super::types::{KeptJob, KeptJobs};
 use axum::Json;
@@ -21,10 +22,11 @@ pub struct JobsQuery {
 /// `GET /v1/batches/{id}/jobs?at=0,5,9`: these jobs, but for those that are not there.
 pub async fn jobs(
     State(server): State<Server>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<JobsQuery>,
 ) -> Result<Json<KeptJobs>, ApiError> {
-    let batch = server.batch(&id).await?;
+    let batch = server.batch(&caller, &id).await?;
     let indices: Result<Vec<u64>, _> = query.at.split(',').map(str::parse).collect();
     let indices = indices
         .ok()

@@ -3,6 +3,7 @@
 use super::Server;
 use super::auth;
 use super::error::ApiError;
+use super::metrics;
 use super::stalled;
 use axum::error_handling::HandleErrorLayer;
 use axum::http::{HeaderName, StatusCode};
@@ -40,8 +41,9 @@ pub fn around(router: Router<Server>, server: Server) -> Router<Server> {
         .layer(GlobalConcurrencyLimitLayer::new(MAX_REQUESTS));
     router
         .layer(shed)
-        .layer(middleware::from_fn_with_state(server, auth::check))
+        .layer(middleware::from_fn_with_state(server.clone(), auth::check))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(server, metrics::count))
         .layer(middleware::from_fn(stalled::note))
         .layer(PropagateRequestIdLayer::new(CORRELATION))
         .layer(SetRequestIdLayer::new(CORRELATION, MakeRequestUuid))

@@ -1,10 +1,11 @@
 //! The server's own log.
 
 use super::Server;
+use super::auth::Admin;
 use super::nodes::{LogQuery, lines};
 use axum::extract::{Query, State};
 
 /// `GET /v1/logs`: its last lines.
-pub async fn logs(State(server): State<Server>, Query(query): Query<LogQuery>) -> String {
+pub async fn logs(State(server): State<Server>, _: Admin, Query(query): Query<LogQuery>) -> String {
     (server.logs)(lines(&query))
 }

@@ -16,11 +16,18 @@
 //! | `GET`, `HEAD`, `PUT /v1/models/blobs/{sha}` | `blobs` |
 //! | `GET`, `POST /v1/schedules`, `GET`, `DELETE /v1/schedules/{id}`, `…/pause`, `…/resume`, `…/run`, `…/runs`, `…/calendar` | `schedules` |
 //! | `GET /v1/logs` | `logs` |
+//! | `GET`, `POST /v1/tokens`, `DELETE /v1/tokens/{id}`, `POST /v1/tokens/links` | `tokens` |
+//! | `/login`, `/logout` | `login` |
+//! | `GET /v1/activity` | `activity` |
+//! | `GET /metrics` | `metrics` |
+//! | `/`, `/assets/{name}` | `dashboard` |
 //! | `/health`, `/ready` | `health` |
 
+pub mod activity;
 pub mod auth;
 mod batches;
 mod blobs;
+mod dashboard;
 mod error;
 pub mod error_kinds;
 mod events;
@@ -30,7 +37,9 @@ mod infer;
 mod jobs;
 mod kept;
 mod layers;
+mod login;
 mod logs;
+mod metrics;
 mod nodes;
 mod results;
 mod running_text;
@@ -39,18 +48,22 @@ mod spool;
 mod sse;
 mod stalled;
 mod submit;
+mod tokens;
 pub mod types;
 
-pub use auth::{Auth, AuthError};
+pub use auth::{Auth, AuthError, Caller};
 pub use error::ApiError;
 
 use crate::coordinator::CoordinatorHandle;
 use crate::live::{LiveBatches, LiveJobs};
+use activity::Activity;
 use async_trait::async_trait;
+use auth::KnownTokens;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::serve::ListenerExt;
+use metrics::Answers;
 use rbee_queue::{Batches, ModelSha};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -147,6 +160,9 @@ pub struct Inner {
     batches: Batches,
     models: Arc<dyn Models>,
     auth: Auth,
+    known_tokens: KnownTokens,
+    activity: Activity,
+    answers: Answers,
     spool: PathBuf,
     coordinator: CoordinatorHandle,
     logs: LogTail,
@@ -172,6 +188,9 @@ impl Server {
         Server(Arc::new(Inner {
             live_batches: LiveBatches::new(parts.batches.clone()),
             live_jobs: LiveJobs::new(parts.batches.clone()),
+            known_tokens: KnownTokens::new(Arc::clone(parts.batches.store())),
+            activity: Activity::default(),
+            answers: Answers::default(),
             batches: parts.batches,
             models: parts.models,
             auth: parts.auth,
@@ -193,7 +212,9 @@ pub async fn serve(
     parts: ApiParts,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let router = router(Server::new(parts, stop.clone()));
+    let server = Server::new(parts, stop.clone());
+    tokio::spawn(activity::look_on(server.clone(), stop.clone()));
+    let router = router(server);
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection sends late");
@@ -243,6 +264,15 @@ fn router(server: Server) -> Router {
         .route("/v1/nodes/{name}/drain", post(nodes::drain))
         .route("/v1/nodes/{name}/undrain", post(nodes::undrain))
         .route("/v1/nodes/{name}/logs", get(nodes::logs))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{id}", delete(tokens::revoke))
+        .route("/v1/tokens/links", post(tokens::link))
+        .route(login::PATH, get(login::show).post(login::enter))
+        .route("/logout", post(login::leave))
+        .route("/v1/activity", get(activity::activity))
+        .route("/metrics", get(metrics::metrics))
+        .route("/", get(dashboard::index))
+        .route("/assets/{name}", get(dashboard::asset))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready));
     let long = Router::new()

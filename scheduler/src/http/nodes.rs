@@ -1,6 +1,7 @@
 //! Nodes: listed, drained, asked for their logs.
 
 use super::Server;
+use super::auth::Admin;
 use super::error::ApiError;
 use super::types::{Listing, NodeView};
 use axum::Json;
@@ -34,6 +35,7 @@ pub async fn list(State(server): State<Server>) -> Result<Json<Listing<NodeView>
 /// `POST /v1/nodes/{name}/drain`.
 pub async fn drain(
     State(server): State<Server>,
+    _: Admin,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     wish(&server, &name, true).await
@@ -42,6 +44,7 @@ pub async fn drain(
 /// `POST /v1/nodes/{name}/undrain`.
 pub async fn undrain(
     State(server): State<Server>,
+    _: Admin,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     wish(&server, &name, false).await
@@ -79,6 +82,7 @@ pub(super) fn lines(query: &LogQuery) -> usize {
 /// `GET /v1/nodes/{name}/logs`: the last lines of the node's log, as it keeps them.
 pub async fn logs(
     State(server): State<Server>,
+    _: Admin,
     Path(name): Path<String>,
     Query(query): Query<LogQuery>,
 ) -> Result<String, ApiError> {

@@ -5,6 +5,7 @@
 //! missing and how the stream ends; else as plain lines.
 
 use super::Server;
+use super::auth::Caller;
 use super::error::ApiError;
 use super::types::{FRAMED, Frame, NDJSON};
 use axum::body::{Body, Bytes};
@@ -80,11 +81,12 @@ enum Errors {
 /// Streams the results.
 pub async fn results(
     State(server): State<Server>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<ResultsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let batch = server.batch(&id).await?;
+    let batch = server.batch(&caller, &id).await?;
     let permit = Arc::clone(&server.streams)
         .try_acquire_owned()
         .map_err(|_| ApiError::too_many("the server has too many open streams"))?;

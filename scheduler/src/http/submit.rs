@@ -3,10 +3,11 @@
 //! The way: the upload is spooled and surveyed while it comes in, its models are resolved once each, then it is loaded
 //! under a hidden batch and shown. Memory is bounded whatever the size; a client that goes away leaves nothing.
 
+use super::auth::Caller;
 use super::error::ApiError;
 use super::spool::{Spool, Waiting, again};
 use super::types::{BatchView, PART_INPUT, PART_SPEC, SubmitSpec, Submitted};
-use super::{OWNER, ResolveError, Server, UPLOAD_SILENCE};
+use super::{ResolveError, Server, UPLOAD_SILENCE};
 use crate::resolve::resolve_all;
 use axum::Json;
 use axum::extract::State;
@@ -34,6 +35,7 @@ const MAX_KEY: usize = 200;
 /// Makes a batch, or finds the equal one.
 pub async fn submit(
     State(server): State<Server>,
+    caller: Caller,
     mut form: Multipart,
 ) -> Result<(StatusCode, Json<Submitted>), ApiError> {
     let (_turn, spec) = match admit(&server, &mut form).await {
@@ -52,6 +54,7 @@ pub async fn submit(
     let submitted = load(
         server,
         Upload {
+            caller,
             file,
             survey,
             spec,
@@ -225,6 +228,31 @@ async fn receive(
     }
 }
 
+impl Server {
+    /// Whether a caller may queue so many jobs more. Two at once may both find room: the bound is of a kind, not of a coin.
+    pub(super) async fn check_room(&self, caller: &Caller, jobs: u64) -> Result<(), ApiError> {
+        let Some(most) = caller.quota.max_queued else {
+            return Ok(());
+        };
+        if jobs > most {
+            return Err(ApiError::bad(
+                "quota_exceeded",
+                format!(
+                    "these are {jobs} jobs, and this token may have {most} unfinished ones at once: split them"
+                ),
+            ));
+        }
+        let unfinished = self.batches.store().jobs_unfinished(caller.owner()).await?;
+        match unfinished + jobs > most {
+            true => Err(ApiError::too_many(format!(
+                "{unfinished} jobs are unfinished, these are {jobs} more, and this token may have {most} at once: wait, \
+                 or cancel some"
+            ))),
+            false => Ok(()),
+        }
+    }
+}
+
 /// The answer to a name that leads nowhere.
 pub(super) fn unresolved(error: ResolveError) -> ApiError {
     match error.transient {
@@ -235,6 +263,7 @@ pub(super) fn unresolved(error: ResolveError) -> ApiError {
 
 /// An upload that was looked at.
 struct Upload {
+    caller: Caller,
     file: File,
     survey: Survey,
     spec: SubmitSpec,
@@ -270,15 +299,16 @@ async fn load(server: Server, upload: Upload) -> Result<Submitted, ApiError> {
     let key = upload.key();
     let store = server.batches.store();
     if let Some(key) = &key
-        && let Some(batch) = store.batch_by_key(OWNER, key).await?
+        && let Some(batch) = store.batch_by_key(upload.caller.owner(), key).await?
     {
         return Ok(existing(BatchView::from(&batch)));
     }
+    (server.check_room(&upload.caller, upload.survey.jobs)).await?;
     let client = Waiting::new();
     let reader = again(upload.file, &client)
         .map_err(|error| ApiError::internal(format!("an upload cannot be read again: {error}")))?;
     let submission = Submission {
-        owner: OWNER.to_owned(),
+        owner: upload.caller.owner().to_owned(),
         name: upload.spec.name,
         key,
         priority: upload.spec.priority,

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 
+mod doors;
 mod follow;
 mod submit;
 
@@ -224,8 +225,13 @@ async fn without_the_token_only_health_answers() {
             .send()
     };
     assert_eq!(bare("/health").await.unwrap().status(), StatusCode::OK);
-    assert_eq!(bare("/ready").await.unwrap().status(), StatusCode::OK);
+    let probed = bare("/health?ready=true").await.unwrap();
+    assert_eq!(probed.status(), StatusCode::OK);
     for path in [
+        "/ready",
+        "/",
+        "/login",
+        "/v1/tokens",
         "/v1/batches",
         "/v1/nodes",
         "/v1/schedules",

@@ -15,6 +15,7 @@ pub use events::{
 mod kept;
 
 mod schedules;
+mod tokens;
 
 pub use kept::{KeptJob, KeptJobs};
 pub use rbee_queue::schedule::OwnModel as KnownModel;
@@ -22,6 +23,7 @@ pub use schedules::{
     Calendar, CalendarTick, NewScheduleSpec, RunView, ScheduleMade, ScheduleView, TickView,
     WantedSource,
 };
+pub use tokens::{DashboardLink, NewTokenSpec, TokenMade, TokenView};
 
 /// The multipart part with the [`SubmitSpec`]; it comes before the input.
 pub const PART_SPEC: &str = "spec";

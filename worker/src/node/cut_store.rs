@@ -3,6 +3,7 @@
 use rbee_queue::ids::{BatchNo, JobIndex};
 use rbee_queue::schedule::{RunNo, Schedule, ScheduleNo, ScheduleRun};
 use rbee_queue::store::*;
+use rbee_queue::token::Token;
 use rbee_queue::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,4 +117,12 @@ pass_on! {
     fn run_untold(limit: usize) -> Vec<UntoldRun>;
     fn run_told(run: RunNo, again_in: Option<Duration>, reason: Option<String>) -> ();
     fn run_prune(keep: usize) -> u64;
+}
+
+pass_on! {
+    TokenStore;
+    fn token_add(new: NewToken) -> TokenAdded;
+    fn token_list() -> Vec<Token>;
+    fn token_remove(id: &TokenId) -> bool;
+    fn jobs_unfinished(owner: &str) -> u64;
 }

@@ -6,7 +6,7 @@ use super::host::Host;
 use super::intake::Taken;
 use super::recent::Recent;
 use super::watching::Interest;
-use super::{Finish, MAX_UNCOMMITTED, NodeOptions, RunningJobs};
+use super::{Figures, Finish, MAX_UNCOMMITTED, NodeOptions, RunningJobs};
 use crate::engine::{EngineEvent, EngineJob, Priority};
 use rbee_queue::queue::{Held, TextEvent, Work};
 use rbee_queue::record::RECORD_VERSION;
@@ -50,6 +50,7 @@ pub struct Desk {
     /// Batch jobs that an engine gets at most.
     most_running: usize,
     running_jobs: Box<dyn RunningJobs>,
+    figures: Figures,
     /// A permit for each job that may still be taken.
     room: Arc<Semaphore>,
     /// All that is here under these attempts: pending, running or waiting for the store.
@@ -74,7 +75,11 @@ pub struct Desk {
 
 impl Desk {
     /// An empty desk.
-    pub fn new(options: &NodeOptions, running_jobs: Box<dyn RunningJobs>) -> Desk {
+    pub fn new(
+        options: &NodeOptions,
+        running_jobs: Box<dyn RunningJobs>,
+        figures: Figures,
+    ) -> Desk {
         let most_running = options.slots * 2 + AHEAD;
         Desk {
             name: options.name.clone(),
@@ -82,6 +87,7 @@ impl Desk {
             slots: options.slots,
             most_running,
             running_jobs,
+            figures,
             room: Arc::new(Semaphore::new(most_running * MODELS_ABREAST)),
             known: HashSet::new(),
             past: Recent::default(),
@@ -274,6 +280,7 @@ impl Desk {
             return;
         }
         model.ended += 1;
+        self.figures.note(&record, &stats);
         self.finish(job.held, record, stats);
     }
 

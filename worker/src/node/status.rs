@@ -5,7 +5,7 @@ use super::desk::Desk;
 use super::disk::Disk;
 use super::host::{Host, Loaded};
 use super::rates::Rates;
-use super::{NodeOptions, STATUS_EVERY};
+use super::{Figures, NodeOptions, STATUS_EVERY};
 use crate::engine::EngineStats;
 use rbee_queue::node::{Device, FailedLoad, ResidentModel};
 use rbee_queue::queue::LoadWish;
@@ -77,9 +77,15 @@ pub enum Command {
 pub struct NodeHandle {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<NodeStatus>,
+    figures: Figures,
 }
 
 impl NodeHandle {
+    /// What it has measured since it began.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
     /// The node's instance id: another one after a lease was lost.
     pub fn instance(&self) -> NodeInstance {
         self.status.borrow().node.clone()
@@ -164,6 +170,7 @@ impl StatusBoard {
         let handle = NodeHandle {
             commands: sender,
             status: seen,
+            figures: Figures::default(),
         };
         (board, commands, handle)
     }

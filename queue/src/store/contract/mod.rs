@@ -10,6 +10,7 @@ pub mod nodes;
 pub mod placing;
 pub mod reading;
 pub mod schedules;
+pub mod tokens;
 
 use super::*;
 use crate::batch::{Batch, BatchModel, BatchSpec, Priority};
@@ -84,6 +85,9 @@ macro_rules! store_contract {
             schedules: batch_of_a_tick_is_filled_and_shown_like_any_other,
             schedules: kept_prompts_come_back_and_go_with_their_schedule,
             schedules: old_runs_are_forgotten_but_for_open_ones,
+            tokens: token_is_found_until_it_is_removed,
+            tokens: name_is_taken_while_its_token_is_good,
+            tokens: unfinished_jobs_are_counted_by_owner,
         );
     };
     ($open:path; $($group:ident: $name:ident,)*) => {

@@ -20,6 +20,7 @@ mod schedule_store;
 mod schedules;
 mod schema;
 mod seal;
+mod tokens;
 
 use super::jobs::*;
 use super::{MAX_JOBS_A_CALL, Store, StoreError};

@@ -7,7 +7,7 @@ use super::Failure;
 use sqlx::postgres::PgConnection;
 
 /// Every migration: its number and its SQL.
-const MIGRATIONS: [(i64, &str); 3] = [
+const MIGRATIONS: [(i64, &str); 4] = [
     (
         1,
         include_str!("../../../../migrations/postgres/0001_batches.sql"),
@@ -19,6 +19,10 @@ const MIGRATIONS: [(i64, &str); 3] = [
     (
         3,
         include_str!("../../../../migrations/postgres/0003_schedules.sql"),
+    ),
+    (
+        4,
+        include_str!("../../../../migrations/postgres/0004_tokens.sql"),
     ),
 ];
 

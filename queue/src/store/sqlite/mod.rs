@@ -13,6 +13,7 @@ mod release;
 mod rows;
 mod schedules;
 mod schema;
+mod tokens;
 
 use super::jobs::*;
 use super::seen::Loads;
@@ -190,6 +191,10 @@ fn now_us() -> i64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 4)
 }
 
 fn check_count(count: usize) -> Result<(), StoreError> {

@@ -2,16 +2,12 @@
 
 use super::super::jobs::{PlacedJob, PlacedQuery, Release, ReleaseCause, Untold};
 use super::rows::{self, BATCH_COLUMNS, Fields};
-use super::{MAX_JOBS_A_CALL, SqliteStore, StoreError, now_us};
+use super::{MAX_JOBS_A_CALL, SqliteStore, StoreError, micros, now_us};
 use crate::batch::Batch;
 use crate::ids::{BatchNo, NodeInstance};
 use crate::node::{NodeReport, Renewal, StoredNode};
 use sqlx::AssertSqlSafe;
 use std::time::Duration;
-
-fn micros(time: Duration) -> i64 {
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX / 4)
-}
 
 fn report_json(report: &NodeReport) -> String {
     serde_json::to_string(report).expect("a report has string keys only")

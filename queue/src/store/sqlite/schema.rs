@@ -6,7 +6,7 @@
 use sqlx::{AssertSqlSafe, SqlitePool};
 
 /// Every migration: its number and its SQL.
-const MIGRATIONS: [(i64, &str); 3] = [
+const MIGRATIONS: [(i64, &str); 4] = [
     (
         1,
         include_str!("../../../../migrations/sqlite/0001_batches.sql"),
@@ -18,6 +18,10 @@ const MIGRATIONS: [(i64, &str); 3] = [
     (
         3,
         include_str!("../../../../migrations/sqlite/0003_schedules.sql"),
+    ),
+    (
+        4,
+        include_str!("../../../../migrations/sqlite/0004_tokens.sql"),
     ),
 ];
 

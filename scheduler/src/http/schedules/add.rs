@@ -1,5 +1,6 @@
 //! `POST /v1/schedules`: a schedule is made, and its prompts are kept where the server may not read them later.
 
+use super::super::auth::Admin;
 use super::super::error::ApiError;
 use super::super::spool::{Spool, Waiting, again};
 use super::super::submit::{broken, check_url, drain, next_part, read_json, silent, unresolved};
@@ -35,6 +36,7 @@ const MAX_WINDOW_S: u64 = 366 * 86_400;
 /// Makes a schedule.
 pub async fn add(
     State(server): State<Server>,
+    _: Admin,
     mut form: Multipart,
 ) -> Result<(StatusCode, Json<ScheduleMade>), ApiError> {
     let judged = async {

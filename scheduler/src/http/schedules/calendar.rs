@@ -1,6 +1,7 @@
 //! `GET /v1/schedules/calendar`: what is due in the days that come.
 
 use super::super::Server;
+use super::super::auth::SeesAll;
 use super::super::error::ApiError;
 use super::super::types::{Calendar, CalendarTick, TickView};
 use super::cron_of;
@@ -28,6 +29,7 @@ pub struct CalendarQuery {
 /// All ticks of schedules that are not paused, those of one hour together.
 pub async fn calendar(
     State(server): State<Server>,
+    _: SeesAll,
     Query(query): Query<CalendarQuery>,
 ) -> Result<Json<Calendar>, ApiError> {
     let days = query.days.unwrap_or(USUAL_DAYS).clamp(1, MAX_DAYS);

@@ -8,6 +8,7 @@ pub use add::add;
 pub use calendar::calendar;
 
 use super::Server;
+use super::auth::{Admin, SeesAll};
 use super::error::ApiError;
 use super::types::{Listing, RunView, ScheduleView};
 use crate::coordinator::ScheduleSettings;
@@ -73,7 +74,10 @@ impl Server {
 }
 
 /// `GET /v1/schedules`: all of them by name, each with its next tick and its newest run.
-pub async fn list(State(server): State<Server>) -> Result<Json<Listing<ScheduleView>>, ApiError> {
+pub async fn list(
+    State(server): State<Server>,
+    _: SeesAll,
+) -> Result<Json<Listing<ScheduleView>>, ApiError> {
     let store = server.batches.store();
     let schedules = store.schedule_list().await?;
     let latest = store.run_latest().await?;
@@ -95,6 +99,7 @@ pub async fn list(State(server): State<Server>) -> Result<Json<Listing<ScheduleV
 /// `GET /v1/schedules/{id}`.
 pub async fn show(
     State(server): State<Server>,
+    _: SeesAll,
     Path(id): Path<String>,
 ) -> Result<Json<ScheduleView>, ApiError> {
     let schedule = server.schedule(&id).await?;
@@ -104,6 +109,7 @@ pub async fn show(
 /// `POST /v1/schedules/{id}/pause`: its ticks pass by; what runs goes on.
 pub async fn pause(
     State(server): State<Server>,
+    _: Admin,
     Path(id): Path<String>,
 ) -> Result<Json<ScheduleView>, ApiError> {
     let schedule = server.schedule(&id).await?;
@@ -115,6 +121,7 @@ pub async fn pause(
 /// `POST /v1/schedules/{id}/resume`: from its next tick after now on.
 pub async fn resume(
     State(server): State<Server>,
+    _: Admin,
     Path(id): Path<String>,
 ) -> Result<Json<ScheduleView>, ApiError> {
     let schedule = server.schedule(&id).await?;
@@ -130,6 +137,7 @@ pub async fn resume(
 /// `POST /v1/schedules/{id}/run`: a run now, beside its ticks.
 pub async fn run(
     State(server): State<Server>,
+    _: Admin,
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<RunView>), ApiError> {
     server.schedule_settings()?;
@@ -170,6 +178,7 @@ pub async fn run(
 /// `DELETE /v1/schedules/{id}`: the schedule and its history; its batches stay.
 pub async fn remove(
     State(server): State<Server>,
+    _: Admin,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let schedule = server.schedule(&id).await?;
@@ -190,6 +199,7 @@ pub struct RunsQuery {
 /// `GET /v1/schedules/{id}/runs`: newest first, those before the run of a number.
 pub async fn runs(
     State(server): State<Server>,
+    _: SeesAll,
     Path(id): Path<String>,
     Query(query): Query<RunsQuery>,
 ) -> Result<Json<Listing<RunView>>, ApiError> {
