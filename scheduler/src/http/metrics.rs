@@ -148,9 +148,7 @@ async fn registry(server: &Server) -> Result<Registry, ApiError> {
         NodeState::Draining,
         NodeState::Lost,
     ] {
-        nodes
-            .get_or_create(&ByState { state: word(state) })
-            .set(0);
+        nodes.get_or_create(&ByState { state: word(state) }).set(0);
     }
     for node in store.node_list().await? {
         nodes

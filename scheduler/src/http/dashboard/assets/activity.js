@@ -1,9 +1,10 @@
-// The last hour: tokens a second and jobs that wait, as the server saw them.
+// The last hour, or as much of it as there is: tokens a second and jobs that wait, as the server saw them.
 
 import { get, repeat } from "./api.js";
 import { element, facts, notice, number, rate } from "./page.js";
 
 const EVERY_MS = 5000;
+const SPAN_LEAST_S = 60;
 const WIDTH = 600;
 const HEIGHT = 100;
 
@@ -38,6 +39,7 @@ export async function activity(view, signal) {
       const found = await get("/v1/activity");
       if (signal.aborted) return;
       const now = found.samples.at(-1);
+      const span = Math.max(SPAN_LEAST_S, (now?.at ?? 0) - (found.samples[0]?.at ?? 0));
       place.replaceChildren(
         facts([
           ["Batches in progress", now && number(now.batches)],
@@ -45,8 +47,8 @@ export async function activity(view, signal) {
           ["Jobs running", now && number(now.running)],
           ["Nodes that work", now && number(now.nodes)],
         ]),
-        chart("Generated tokens a second", "tokens/s", found.samples, (sample) => sample.tokens_per_s, found.span_s),
-        chart("Unfinished jobs", "jobs", found.samples, (sample) => sample.unfinished, found.span_s));
+        chart("Generated tokens a second", "tokens/s", found.samples, (sample) => sample.tokens_per_s, span),
+        chart("Unfinished jobs", "jobs", found.samples, (sample) => sample.unfinished, span));
     } catch (error) {
       notice(error.message, true);
     }

@@ -42,7 +42,7 @@ export async function batch(view, signal, id) {
       ["Done", `${number(counts.completed + counts.failed)} of ${number(counts.total)}`],
       ["Failed", number(counts.failed)],
       ["Tokens", `${number(seen.usage.input_tokens)} in, ${number(seen.usage.output_tokens)} out`],
-      ["Speed", live && !over && `${rate(live.tokens_per_s)} tokens/s, ${rate(live.jobs_per_s)} jobs/s`],
+      ["Speed", live && !over && live.jobs_per_s > 0 && `${rate(live.tokens_per_s)} tokens/s, ${rate(live.jobs_per_s)} jobs/s`],
       ["Time left", live && !over && live.eta_s !== null && duration(live.eta_s)],
       ["Waits", seen.waiting],
       ["Nodes", live?.nodes.map((node) => `${node.name} (${number(node.jobs)})`).join(", ")],
