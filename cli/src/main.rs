@@ -14,6 +14,7 @@ mod byte_size;
 mod client;
 mod commands;
 mod crash_journal;
+mod descriptors;
 mod engine_args;
 mod engine_host;
 mod exit_code;

@@ -55,7 +55,7 @@ fn others_get_tokens_of_their_own_and_see_their_own_batches() {
         let ended = by(home, &server.url, token, ["list", "--json"]).exits(0);
         ids(ended.text())
     };
-    assert_eq!(listed(&ann, &anns), [id.clone()]);
+    assert_eq!(listed(&ann, &anns), std::slice::from_ref(&id));
     assert!(listed(&bob, &bobs).is_empty());
     assert_eq!(listed(&bob, &readers), [of_own, id.clone()]);
     server.until(&home, &id, "completed");

@@ -26,6 +26,7 @@ use crate::blame::blame;
 use crate::client::TOKEN_VARIABLE;
 use crate::commands::Context;
 use crate::crash_journal::{CrashJournal, Journalled};
+use crate::descriptors;
 use crate::engine_args::EngineArgs;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
@@ -146,6 +147,7 @@ pub async fn supervise(args: &ServeArgs, talk: &Talk) -> Result<Option<ExitCode>
 
 /// Serves until a signal. With a `child`, a node computes in this process.
 pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Outcome {
+    descriptors::take_all();
     let shape = args.home.shape()?;
     let data = context.data()?;
     let listener = listen(&args.listen).await?;

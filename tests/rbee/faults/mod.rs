@@ -11,4 +11,5 @@ mod room;
 mod schedulers;
 mod schedules;
 mod stores;
+mod streams;
 mod submits;
