@@ -219,6 +219,7 @@ pub async fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection sends late");
         }
+        stalled::notice_soon(stream);
     });
     let stopped = stop.clone();
     let service = router.into_make_service_with_connect_info::<stalled::Streaming>();

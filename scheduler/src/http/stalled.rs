@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::serve::{IncomingStream, Listener};
+use socket2::SockRef;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,12 +18,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 /// How long a client of events may take nothing.
-const STALLED_AFTER: Duration = Duration::from_secs(20);
+const STALLED_AFTER: Duration = Duration::from_secs(15);
+/// Bytes that the system takes of an answer beyond what is on its way. With more, as it has it by itself, a client of a
+/// slow stream would be found to take nothing minutes later.
+const UNSENT_BYTES: u32 = 64 << 10;
 /// The content type of events.
 const EVENTS: &[u8] = b"text/event-stream";
+
+/// Lets the system say soon that a client takes nothing, where the system can.
+pub fn notice_soon(stream: &TcpStream) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES) {
+        tracing::debug!(%error, "a stalled client will be noticed late");
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = SockRef::from(stream).set_send_buffer_size(UNSENT_BYTES as usize);
+}
 
 /// Whether a connection has an event stream.
 #[derive(Clone, Debug, Default)]
