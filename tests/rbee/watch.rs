@@ -433,7 +433,7 @@ fn nobody_watching_costs_no_message() {
         "the monitor sees what Redis is told"
     );
     assert_eq!(texts(), 0, "text was published that nobody watches");
-    let id = site.submit(&long("watched", 200));
+    let id = site.submit(&long("watched", 1_500));
     let mut reader = Reader::default();
     reader.until_end(&mut site.job_events(&id, 0, None));
     assert!(texts() > 0);

@@ -31,6 +31,8 @@ pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7835";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server may be silent in the middle of an answer. Streams show a sign of life more often.
 const SILENCE: Duration = Duration::from_secs(180);
+/// How long a connection is kept for the next request: servers close those that wait for half a minute.
+const IDLE_MAX: Duration = Duration::from_secs(15);
 /// How often a request that a busy server turned away is sent again.
 const RETRIES: u32 = 5;
 /// The longest wait that a server may ask for.
@@ -68,6 +70,7 @@ impl Client {
         let http = reqwest::Client::builder()
             .user_agent(concat!("rbee/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_MAX)
             .read_timeout(SILENCE)
             .tcp_nodelay(true)
             // A server on this machine is never behind a proxy, and a cluster's rarely is.

@@ -202,7 +202,7 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
     let mut serving = tokio::spawn(http::serve(listener, parts, requests.clone()));
     let mut coordinating = tokio::spawn(coordinator.run(leading.clone()));
     tokio::select! {
-        ended = &mut serving => ended??,
+        ended = &mut serving => ended?,
         ended = &mut coordinating => {
             ended??;
             return Err(anyhow!("the coordinator ended by itself: start `rbee serve` again").into());
@@ -214,7 +214,7 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
         () = context.interrupt.wait() => {
             // Requests first: nothing new comes in while what runs finishes or is given back.
             requests.cancel();
-            serving.await??;
+            serving.await?;
             if home.shape.is_cluster() {
                 computing.abort();
             } else {

@@ -27,6 +27,7 @@ pub mod activity;
 pub mod auth;
 mod batches;
 mod blobs;
+mod connections;
 mod dashboard;
 mod error;
 pub mod error_kinds;
@@ -62,7 +63,6 @@ use auth::KnownTokens;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
-use axum::serve::ListenerExt;
 use metrics::Answers;
 use rbee_queue::{Batches, ModelSha};
 use std::path::PathBuf;
@@ -207,33 +207,16 @@ impl Server {
 }
 
 /// Answers requests on a listener until `stop`; then requests that run get a while to end.
-pub async fn serve(
-    listener: TcpListener,
-    parts: ApiParts,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, parts: ApiParts, stop: CancellationToken) {
     let server = Server::new(parts, stop.clone());
     tokio::spawn(activity::look_on(server.clone(), stop.clone()));
     let router = router(server);
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection sends late");
-        }
-        stalled::notice_soon(stream);
-    });
-    let stopped = stop.clone();
-    let service = router.into_make_service_with_connect_info::<stalled::Streaming>();
-    let serving = axum::serve(stalled::Impatient(listener), service)
-        .with_graceful_shutdown(async move { stopped.cancelled().await });
     tokio::select! {
-        ended = serving => ended,
+        () = connections::serve(listener, router, stop.clone()) => {}
         () = async {
             stop.cancelled().await;
             tokio::time::sleep(STOP_PATIENCE).await;
-        } => {
-            tracing::warn!("some requests did not end and are cut off");
-            Ok(())
-        }
+        } => tracing::warn!("some requests did not end and are cut off"),
     }
 }
 

@@ -4,12 +4,10 @@
 //! error, and everything that it held goes with it. Other answers may wait as long as their client likes: an export may
 //! run into a pager.
 
-use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::extract::{FromRequestParts, Request};
+use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::serve::{IncomingStream, Listener};
 use socket2::SockRef;
 use std::io;
 use std::pin::Pin;
@@ -43,35 +41,11 @@ pub fn notice_soon(stream: &TcpStream) {
 #[derive(Clone, Debug, Default)]
 pub struct Streaming(Arc<AtomicBool>);
 
-/// Accepts connections that do not wait for stalled clients.
-pub struct Impatient<L>(pub L);
-
-impl<L: Listener> Listener for Impatient<L> {
-    type Io = Connection<L::Io>;
-    type Addr = L::Addr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (io, address) = self.0.accept().await;
-        (Connection::new(io, STALLED_AFTER), address)
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.0.local_addr()
-    }
-}
-
-impl<L: Listener> Connected<IncomingStream<'_, Impatient<L>>> for Streaming {
-    fn connect_info(stream: IncomingStream<'_, Impatient<L>>) -> Streaming {
-        stream.io().streaming.clone()
-    }
-}
-
 /// Notes on the connection whether its answer is an event stream.
 pub async fn note(request: Request, next: Next) -> Response {
-    let (mut parts, body) = request.into_parts();
-    let streaming = ConnectInfo::<Streaming>::from_request_parts(&mut parts, &()).await;
-    let response = next.run(Request::from_parts(parts, body)).await;
-    if let Ok(ConnectInfo(streaming)) = streaming {
+    let streaming = request.extensions().get::<Streaming>().cloned();
+    let response = next.run(request).await;
+    if let Some(streaming) = streaming {
         let kind = response.headers().get(header::CONTENT_TYPE);
         let events = kind.map(HeaderValue::as_bytes) == Some(EVENTS);
         streaming.0.store(events, Ordering::Release);
@@ -89,13 +63,23 @@ pub struct Connection<T> {
 }
 
 impl<T> Connection<T> {
-    fn new(io: T, patience: Duration) -> Connection<T> {
+    /// A connection on which nothing is sent yet.
+    pub fn new(io: T) -> Connection<T> {
+        Connection::with_patience(io, STALLED_AFTER)
+    }
+
+    fn with_patience(io: T, patience: Duration) -> Connection<T> {
         Connection {
             io,
             streaming: Streaming::default(),
             patience,
             stalled: None,
         }
+    }
+
+    /// Whether it has an event stream, as requests on it say.
+    pub fn streaming(&self) -> Streaming {
+        self.streaming.clone()
     }
 
     /// Takes the outcome of a write: one that waits too long is an error.
@@ -170,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn client_of_events_that_takes_nothing_is_dropped() {
         let (server, mut client) = tokio::io::duplex(16);
-        let mut connection = Connection::new(server, SHORT);
+        let mut connection = Connection::with_patience(server, SHORT);
         connection.streaming.0.store(true, Ordering::Release);
         let mut buffer = [0; 32];
         let (written, read) = tokio::join!(
@@ -186,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn other_answers_wait_for_their_client() {
         let (server, _client) = tokio::io::duplex(16);
-        let mut connection = Connection::new(server, SHORT);
+        let mut connection = Connection::with_patience(server, SHORT);
         let written = tokio::time::timeout(SHORT * 5, connection.write_all(&[1; 32])).await;
         assert!(written.is_err(), "it still waits");
     }
