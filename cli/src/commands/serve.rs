@@ -69,6 +69,8 @@ has it. webhook-signature is `v1,` and the base64 of HMAC-SHA256 over \"webhook-
 RBEE_WEBHOOK_SECRET, or one made at the first start in webhook-secret in the data directory. Servers of one cluster must
 have the same. It is sent again with growing waits for a day, and one end of a batch keeps its webhook-id.
 
+It speaks plain HTTP: for TLS put a proxy before it, as deploy/nginx/rbee.conf does, and say its name with --allow-host.
+
 SIGTERM or Ctrl-C ends it after what runs has been given back; a second one ends it at once.")]
 pub struct ServeArgs {
     /// The address to listen on; port 0 takes a free one
@@ -83,6 +85,15 @@ pub struct ServeArgs {
     /// Ask for no token; on loopback only
     #[arg(long)]
     pub no_auth: bool,
+
+    /// The name of a proxy on this machine, which browsers and clients use; may be given several times
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "RBEE_ALLOW_HOST",
+        value_delimiter = ','
+    )]
+    pub allow_host: Vec<String>,
 
     /// Milliseconds without a heartbeat after which a node counts as lost, the same as the nodes have
     #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(100..))]
@@ -153,8 +164,9 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
     let listener = listen(&args.listen).await?;
     let address = listener.local_addr()?;
     let token = token(context, &args)?;
-    let auth =
-        Auth::new(address, token.as_deref()).map_err(|error| Failure::usage(error.to_string()))?;
+    let auth = Auth::new(address, token.as_deref())
+        .map_err(|error| Failure::usage(error.to_string()))?
+        .known_as(args.allow_host.clone());
     let database = context.database()?;
     let only_server = match shape {
         Shape::Embedded => Some(hold_server_lock(&database)?),

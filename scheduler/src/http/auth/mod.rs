@@ -36,6 +36,8 @@ pub struct Auth {
     token: Option<[u8; 32]>,
     /// Only this machine can reach the server.
     loopback: bool,
+    /// Names of this machine that are no address of it: those of a proxy before it.
+    names: Vec<String>,
     sessions: Arc<Sessions>,
 }
 
@@ -81,8 +83,14 @@ impl Auth {
         Ok(Auth {
             token: token.map(digest),
             loopback,
+            names: Vec::new(),
             sessions: Arc::default(),
         })
+    }
+
+    /// Takes requests for these names too, by which a proxy on this machine is known.
+    pub fn known_as(self, names: Vec<String>) -> Auth {
+        Auth { names, ..self }
     }
 
     /// The path and query of a one-time link, by which a browser need not show the server's own token. `None`: nothing is
@@ -109,9 +117,14 @@ impl Auth {
     /// stranger's name that leads to this machine, is turned away.
     fn check_origin(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         let host = text(headers, header::HOST).map(host_name);
-        if self.loopback && !host.is_some_and(is_this_machine) {
+        let named = |host: &str| {
+            self.names
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(host))
+        };
+        if self.loopback && !host.is_some_and(|host| is_this_machine(host) || named(host)) {
             return Err(ApiError::forbidden(
-                "the Host header does not name this machine",
+                "the Host header does not name this machine: `rbee serve --allow-host NAME` allows the name of a proxy",
             ));
         }
         let origin = text(headers, header::ORIGIN);
@@ -277,6 +290,14 @@ mod tests {
         let open = auth(HERE, None).unwrap();
         assert!(allowed(&open, &[("host", "localhost:7835")]));
         assert!(allowed(&open, &[("host", "[::1]:7835")]));
+        let proxied = open.clone().known_as(vec!["rbee.example".to_owned()]);
+        for (name, known) in [
+            ("RBEE.example", true),
+            ("rbee.example:443", true),
+            ("evil.example", false),
+        ] {
+            assert_eq!(allowed(&proxied, &[("host", name)]), known, "{name}");
+        }
         assert!(!allowed(&open, &[("host", "evil.example")]));
         assert!(!allowed(&open, &[]));
         let host = ("host", "127.0.0.1:7835");
