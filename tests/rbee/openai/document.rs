@@ -7,9 +7,6 @@ use rbee_tests::python::{module, passes};
 
 /// Requests that are made up for each route.
 const EXAMPLES: &str = "15";
-/// Routes whose answers have no end of their own, or need more than a request.
-const LEFT_OUT: &str =
-    "^/v1/(batches/.*/events|batches/.*/jobs/.*/events|schedules|models/blobs|infer)";
 
 #[test]
 fn document_and_its_page_need_nobody_else() {

@@ -100,6 +100,14 @@ fn official_client_keeps_files() {
 }
 
 #[test]
+fn owners_of_tokens_do_not_see_each_others_files() {
+    let home = Home::new();
+    let server = stub(&home, &[]);
+    passes(&home, "isolation.py", &server.url, &[]);
+    ends_well(server.process);
+}
+
+#[test]
 fn official_client_meets_the_same_in_a_cluster() {
     let mut cluster = Cluster::new();
     let serve = cluster.serve(&["--data-dir", "serve", "--engine", "stub"]);

@@ -333,3 +333,31 @@ pub struct Pause {
     /// The reason.
     reason: Option<String>,
 }
+
+/// A token to be made.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct TokenRequest {
+    /// Its name: no other has it.
+    #[schema(pattern = "^[A-Za-z0-9._@-]{1,64}$")]
+    name: String,
+    /// What it is good for.
+    role: TokenRole,
+    /// Unfinished jobs that its owner may have at once.
+    #[schema(minimum = 0, maximum = 4294967295i64)]
+    max_queued: Option<i64>,
+    /// Requests that it may make in a second, on each server.
+    #[schema(minimum = 0, maximum = 4294967295i64)]
+    requests_per_s: Option<i64>,
+}
+
+/// What a token is good for.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenRole {
+    /// Everything.
+    Admin,
+    /// Batches of one owner.
+    Submit,
+    /// Reading.
+    Read,
+}

@@ -1,9 +1,9 @@
 //! Files: listed, shown, deleted.
 
+use super::super::Server;
 use super::super::auth::Caller;
 use super::super::error::{ApiError, within};
 use super::super::types::{Deleted, FileView, Listing};
-use super::super::Server;
 use super::content::measured;
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -39,7 +39,9 @@ impl Server {
         let absent = || ApiError::not_found(format!("there is no file {shown}"));
         let id: FileId = id.parse().map_err(|_| absent())?;
         let found = self.batches.store().file_get(&id).await?;
-        found.filter(|file| caller.sees_owner(&file.owner)).ok_or_else(absent)
+        found
+            .filter(|file| caller.sees_owner(&file.owner))
+            .ok_or_else(absent)
     }
 
     /// A file with its size, which for what a batch gave is known only once somebody asked.
