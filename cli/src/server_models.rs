@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use rbee_queue::ModelSha;
-use rbee_scheduler::http::{ModelBlob, Models, ResolveError, Resolved};
-use rbee_worker::model_files::{Blob, ModelError, ModelRef, ModelStore};
+use rbee_scheduler::http::{ModelBlob, Models, NamedModel, ResolveError, Resolved};
+use rbee_worker::model_files::{Blob, DEFAULT_ALIAS, ModelError, ModelRef, ModelStore};
 
 use crate::engine_args::EngineKind;
 use crate::engine_host::stub_model;
@@ -76,6 +76,40 @@ impl Models for ServerModels {
             sha256: ModelSha(resolved.sha256),
             revision: resolved.revision,
         })
+    }
+
+    fn names(&self) -> Vec<NamedModel> {
+        if self.engine == EngineKind::Stub {
+            return vec![NamedModel {
+                name: DEFAULT_ALIAS.to_owned(),
+                sha256: stub_model(DEFAULT_ALIAS),
+                here: true,
+            }];
+        }
+        let stored = self.store.list().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the models on disk cannot be listed");
+            Vec::new()
+        });
+        let mut names: Vec<NamedModel> = stored
+            .into_iter()
+            .filter_map(|model| {
+                Some(NamedModel {
+                    sha256: model.sha256.parse().ok()?,
+                    here: model.complete,
+                    name: model.reference,
+                })
+            })
+            .collect();
+        for entry in self.store.catalog().entries() {
+            if names.iter().all(|named| named.name != entry.alias) {
+                names.push(NamedModel {
+                    name: entry.alias.to_owned(),
+                    sha256: ModelSha(entry.sha256),
+                    here: false,
+                });
+            }
+        }
+        names
     }
 
     fn blob(&self, sha256: &ModelSha) -> Option<ModelBlob> {

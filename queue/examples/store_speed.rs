@@ -142,6 +142,7 @@ async fn load(store: &dyn Store, jobs: u64) -> Outcome<Batch> {
             revision: None,
             numerics: None,
         }],
+        asked: None,
     };
     let (_, no) = store.batch_create(new).await?;
     let (sender, mut chunks) = tokio::sync::mpsc::channel(2);

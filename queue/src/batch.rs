@@ -2,6 +2,7 @@
 //!
 //! Owns the types. Their changes are in `state`, their storage in `store`.
 
+use crate::file::{Asked, RefusedLine};
 use crate::ids::{BatchId, BatchNo, ModelNo, ModelSha};
 use crate::jsonl::{LineOptions, Shape};
 use crate::state::BatchStatus;
@@ -143,8 +144,27 @@ pub struct Batch {
     pub created_at_us: i64,
     /// When its last job finished.
     pub finished_at_us: Option<i64>,
+    /// Its other times.
+    pub times: BatchTimes,
+    /// What it was asked for with, where it was made of an uploaded file.
+    pub asked: Option<Asked>,
+    /// Why it is refused as a whole, where it failed.
+    pub refused: Vec<RefusedLine>,
     /// Its models, by number.
     pub models: Vec<BatchModel>,
+}
+
+/// When a batch changed its state, in microseconds since 1970 by the store's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchTimes {
+    /// All its lines were stored.
+    pub in_progress_us: Option<i64>,
+    /// Somebody wanted it to stop.
+    pub cancelling_us: Option<i64>,
+    /// Its last job finished, or its completion window passed.
+    pub finalizing_us: Option<i64>,
+    /// When its completion window passes.
+    pub expires_us: Option<i64>,
 }
 
 /// What makes two runs one: the same batch answers both.

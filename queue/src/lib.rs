@@ -24,6 +24,7 @@
 
 pub mod batch;
 pub mod batches;
+pub mod file;
 pub mod ids;
 pub mod jsonl;
 pub mod node;
@@ -40,7 +41,7 @@ mod words;
 pub use batch::{Batch, BatchModel, BatchSpec, Counts, Priority, RunKey};
 pub use batches::Batches;
 pub use ids::{
-    Attempt, BatchId, BatchNo, JobIndex, JobKey, JobRef, ModelNo, ModelSha, NodeInstance,
+    Attempt, BatchId, BatchNo, FileId, JobIndex, JobKey, JobRef, ModelNo, ModelSha, NodeInstance,
     ScheduleId, TokenId,
 };
 pub use node::{NodeReport, NodeState, Renewal, StoredNode};

@@ -200,6 +200,14 @@ impl JobError {
         JobError::new("cancelled", "The job was cancelled before it was done.")
     }
 
+    /// What every job says that was not done when its batch's completion window passed.
+    pub fn expired() -> JobError {
+        JobError::new(
+            "batch_expired",
+            "The job was not done when the batch's completion window passed.",
+        )
+    }
+
     /// True for a failure of circumstance (a crash, a timeout, memory, a download, a cancel): it
     /// runs again when the same batch is run again. A verdict about the job itself is kept.
     pub fn is_circumstance(&self) -> bool {

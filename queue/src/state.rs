@@ -93,7 +93,8 @@ pub enum BatchStatus {
     Validating,
     /// Its jobs run.
     InProgress,
-    /// All jobs have results; what is made of them is being made.
+    /// Its completion window passed and some jobs are still with nodes. Left when the last one has ended. A batch that
+    /// completes passes it within one transaction: results are rendered when they are asked for.
     Finalizing,
     /// Done. Left only by a retry.
     Completed,
@@ -193,7 +194,8 @@ pub fn batch_after(status: BatchStatus, event: BatchEvent) -> Option<BatchStatus
         (S::Finalizing, BatchEvent::Finalized) => Some(S::Completed),
         (S::Cancelling, BatchEvent::LastJobFinished) => Some(S::Cancelled),
         (S::Validating | S::InProgress, BatchEvent::Cancel) => Some(S::Cancelling),
-        (S::InProgress, BatchEvent::Expire) => Some(S::Expired),
+        (S::InProgress, BatchEvent::Expire) => Some(S::Finalizing),
+        (S::Finalizing, BatchEvent::LastJobFinished) => Some(S::Expired),
         (S::Completed | S::Expired | S::Cancelled, BatchEvent::Retry) => Some(S::InProgress),
         _ => None,
     }

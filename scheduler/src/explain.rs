@@ -7,7 +7,10 @@ use rbee_queue::{Batch, BatchModel, BatchStatus, ModelSha, StoredNode};
 /// Why jobs of a batch wait, from what the store says. `None`: nothing waits, or what waits is
 /// about to be placed.
 pub fn explain(batch: &Batch, waiting: &[JobSummary], nodes: &[StoredNode]) -> Option<String> {
-    if batch.status == BatchStatus::Cancelling {
+    if matches!(
+        batch.status,
+        BatchStatus::Cancelling | BatchStatus::Finalizing
+    ) {
         let placed: u64 = waiting.iter().map(|summary| summary.placed).sum();
         return (placed > 0)
             .then(|| format!("{placed} jobs are still being stopped on their nodes"));

@@ -56,6 +56,7 @@ pub fn submission(owner: &str) -> Submission {
         models: Vec::new(),
         spec: BatchSpec::new(LineOptions::new("a")),
         digest: None,
+        asked: None,
     }
 }
 

@@ -15,6 +15,7 @@ mod kept;
 mod lifecycle;
 mod logits;
 mod models;
+mod openai;
 mod oracles;
 mod output;
 mod real_models;

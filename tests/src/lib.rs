@@ -19,6 +19,7 @@ pub mod namespace;
 pub mod oracle;
 pub mod process;
 pub mod prompts;
+pub mod python;
 pub mod random;
 pub mod receiver;
 pub mod reference;

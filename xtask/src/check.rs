@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::cargo::{cargo, release_dir, run};
-use crate::{house, models, services};
+use crate::{house, models, python, services};
 
 /// The filter that also asks for full size: the fault tests run small otherwise.
 const FAULTS: &str = "faults";
@@ -14,6 +14,7 @@ const FAULTS: &str = "faults";
 pub fn test(filter: Option<&str>) -> Result<()> {
     services::ensure_all()?;
     let models = models::fetch_all()?;
+    let python = python::ensure()?;
     build_with_failpoints()?;
     run(&mut cargo(&[
         "build",
@@ -30,6 +31,7 @@ pub fn test(filter: Option<&str>) -> Result<()> {
     let mut tests = cargo(&["test", "--release", "--workspace"]);
     tests
         .env("RBEE_TEST_MODELS", models)
+        .env("RBEE_TEST_PYTHON", python)
         .env("RBEE_BIN", binary);
     if let Some(filter) = filter {
         tests.arg("--").arg(filter);

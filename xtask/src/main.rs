@@ -8,6 +8,7 @@ mod cargo;
 mod check;
 mod house;
 mod models;
+mod python;
 mod services;
 mod simulate;
 

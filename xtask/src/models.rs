@@ -80,7 +80,7 @@ pub fn fetch_all() -> Result<PathBuf> {
 }
 
 /// `RBEE_TEST_MODELS`, else a folder of the user's cache.
-fn cache_dir() -> Result<PathBuf> {
+pub fn cache_dir() -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("RBEE_TEST_MODELS").filter(|dir| !dir.is_empty()) {
         return std::path::absolute(dir).context("RBEE_TEST_MODELS is not a usable path");
     }

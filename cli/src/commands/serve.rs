@@ -115,6 +115,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "TIME", value_parser = Keep::parse)]
     pub keep: Option<Keep>,
 
+    /// Jobs that may wait or run at once: a client that brings more is told to come back later
+    #[arg(long, value_name = "N", default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_jobs: u64,
+
     /// Let `submit --on-done` name receivers on this machine and in private networks
     #[arg(long, env = "RBEE_WEBHOOK_ALLOW_PRIVATE", value_parser = clap::builder::BoolishValueParser::new())]
     pub webhook_allow_private: bool,
@@ -198,6 +202,7 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
         usual_model: DEFAULT_ALIAS.to_owned(),
         today: moment::today,
         logs: logging::tail(),
+        max_jobs: args.max_jobs,
     };
     let (requests, working, leading) = (
         CancellationToken::new(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rbee_queue::file::{RefusedLine, StoredFile};
 use rbee_queue::ids::{BatchNo, JobIndex};
 use rbee_queue::schedule::{RunNo, Schedule, ScheduleNo, ScheduleRun};
 use rbee_queue::store::*;
@@ -52,6 +53,9 @@ pass_on! {
     fn batch_ended(owner: Option<&str>, age: Duration, limit: usize) -> Vec<Batch>;
     fn batch_pause(batch: BatchNo, reason: Option<&str>) -> ();
     fn batch_cancel(batch: BatchNo) -> u64;
+    fn batch_expire(batch: BatchNo) -> u64;
+    fn batch_refuse(new: NewBatch, reasons: Vec<RefusedLine>) -> Batch;
+    fn jobs_open() -> u64;
     fn model_resolve(batch: BatchNo, model: BatchModel) -> ();
     fn job_queued(query: QueuedQuery) -> Vec<QueuedJob>;
     fn job_waiting(batch: BatchNo) -> Vec<JobSummary>;
@@ -78,6 +82,18 @@ pass_on! {
     fn node_drain(name: &str, drain: bool) -> ();
     fn lead(holder: &str, lease: Duration) -> Option<u64>;
     fn lead_end(holder: &str) -> ();
+}
+
+pass_on! {
+    FileStore;
+    fn file_keep(id: &FileId, piece: u64, bytes: Vec<u8>) -> ();
+    fn file_kept(id: &FileId, piece: u64) -> Option<Vec<u8>>;
+    fn file_add(new: NewFile) -> FileAdded;
+    fn file_get(id: &FileId) -> Option<StoredFile>;
+    fn file_list(query: FilesQuery) -> Vec<StoredFile>;
+    fn file_sized(id: &FileId, created_at_us: i64, bytes: u64) -> ();
+    fn file_remove(id: &FileId) -> bool;
+    fn file_prune() -> u64;
 }
 
 pass_on! {

@@ -5,6 +5,7 @@
 
 use super::Batches;
 use crate::batch::{Batch, BatchModel, BatchSpec, Priority};
+use crate::file::{Asked, RefusedLine};
 use crate::ids::{BatchId, BatchNo, ModelNo};
 use crate::jsonl::{Line, LineOptions, ReadError, Reader};
 use crate::owner::{BatchLock, LockError};
@@ -42,6 +43,25 @@ pub struct Submission {
     pub models: Vec<BatchModel>,
     /// The digest of the survey: an input that changed since is refused.
     pub digest: Option<[u8; 32]>,
+    /// What it is asked for with, where it is made of an uploaded file.
+    pub asked: Option<Asked>,
+}
+
+impl Submission {
+    fn into_new(self, id: BatchId) -> NewBatch {
+        NewBatch {
+            id,
+            owner: self.owner,
+            name: self.name,
+            idempotency_key: self.key,
+            priority: self.priority,
+            pinned_node: self.pinned_node,
+            on_done: self.on_done,
+            spec: self.spec,
+            models: self.models,
+            asked: self.asked,
+        }
+    }
 }
 
 /// A hidden batch that is there, empty, for an input.
@@ -112,27 +132,26 @@ impl Batches {
     {
         let (id, lock) = self.reserve()?;
         let (options, models) = (submission.spec.options.clone(), submission.models.clone());
-        let (_, no) = self
-            .store
-            .batch_create(NewBatch {
-                id,
-                owner: submission.owner,
-                name: submission.name,
-                idempotency_key: submission.key,
-                priority: submission.priority,
-                pinned_node: submission.pinned_node,
-                on_done: submission.on_done,
-                spec: submission.spec,
-                models: submission.models,
-            })
-            .await?;
+        let digest = submission.digest;
+        let (_, no) = (self.store).batch_create(submission.into_new(id)).await?;
         let reserved = Reserved { no, lock };
         let input = Input {
             input,
             options,
-            digest: submission.digest,
+            digest,
         };
         self.load_and_show(reserved, input, &models).await
+    }
+
+    /// Keeps a batch that is refused as a whole, with the reasons: failed, and without a job.
+    pub async fn refuse(
+        &self,
+        submission: Submission,
+        reasons: Vec<RefusedLine>,
+    ) -> Result<Batch, SubmitError> {
+        // Nobody runs it, so nobody locks it.
+        let new = submission.into_new(BatchId::generate());
+        Ok(self.store.batch_refuse(new, reasons).await?)
     }
 
     /// The id of a batch that is about to be made, and its lock where the store is embedded. Locked before it is there: a

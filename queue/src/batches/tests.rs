@@ -59,6 +59,7 @@ fn submission(input: &'static str) -> Submission {
         pinned_node: None,
         on_done: None,
         digest: Some(survey.digest),
+        asked: None,
         spec,
         models,
     }
@@ -279,6 +280,7 @@ async fn sweep_takes_orphans_and_spares_loads_under_way() {
         on_done: None,
         spec: BatchSpec::new(LineOptions::new("m")),
         models: vec![],
+        asked: None,
     };
     home.batches.store().batch_create(new()).await.unwrap();
     let (loading, _) = home.batches.store().batch_create(new()).await.unwrap();

@@ -14,6 +14,8 @@ pub struct LineError {
     pub code: &'static str,
     /// A sentence for a person.
     pub message: String,
+    /// The member that is wrong, where it is one.
+    pub param: Option<String>,
 }
 
 impl LineError {
@@ -21,12 +23,20 @@ impl LineError {
         LineError {
             code,
             message: message.into(),
+            param: None,
+        }
+    }
+
+    pub(super) fn about(self, name: &str) -> LineError {
+        LineError {
+            param: Some(name.to_owned()),
+            ..self
         }
     }
 
     pub(super) fn wrong_type(name: &str, wanted: &str, value: &Value) -> LineError {
         let message = format!("{name} must be {wanted}, not {}", quote(value));
-        LineError::new("wrong_type", message)
+        LineError::new("wrong_type", message).about(name)
     }
 
     pub(super) fn out_of_range(name: &str, value: &Value, range: &str) -> LineError {
@@ -34,23 +44,23 @@ impl LineError {
             "{name} is {}, it must be in the range {range}",
             quote(value)
         );
-        LineError::new("out_of_range", message)
+        LineError::new("out_of_range", message).about(name)
     }
 
     pub(super) fn limit(name: &str, limit: &str) -> LineError {
-        LineError::new("out_of_range", format!("{name} has more than {limit}"))
+        LineError::new("out_of_range", format!("{name} has more than {limit}")).about(name)
     }
 
     pub(super) fn invalid(name: &str, why: &str) -> LineError {
-        LineError::new("invalid_value", format!("{name}: {why}"))
+        LineError::new("invalid_value", format!("{name}: {why}")).about(name)
     }
 
     pub(super) fn missing(name: &str) -> LineError {
-        LineError::new("missing_field", format!("{name} is missing"))
+        LineError::new("missing_field", format!("{name} is missing")).about(name)
     }
 
     pub(super) fn unsupported(name: &str, why: &str) -> LineError {
-        LineError::new("unsupported", format!("{name}: {why}"))
+        LineError::new("unsupported", format!("{name}: {why}")).about(name)
     }
 }
 

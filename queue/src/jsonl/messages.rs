@@ -6,7 +6,7 @@ use super::line_error::LineError;
 use serde_json::{Map, Value};
 
 /// Greatest length of a role's name.
-const MAX_ROLE_BYTES: usize = 64;
+const MAX_ROLE_CHARS: usize = 64;
 
 /// Checks the `messages` of a body.
 pub fn read_messages(value: Value) -> Result<Vec<Map<String, Value>>, LineError> {
@@ -36,11 +36,13 @@ fn read_message(at: usize, item: Value) -> Result<Map<String, Value>, LineError>
         ));
     };
     let role = match message.get("role") {
-        Some(Value::String(role)) if !role.is_empty() && role.len() <= MAX_ROLE_BYTES => role,
+        Some(Value::String(role)) if !role.is_empty() && role.chars().count() <= MAX_ROLE_CHARS => {
+            role
+        }
         Some(Value::String(_)) => {
             return Err(LineError::invalid(
                 &format!("messages[{at}].role"),
-                &format!("it has 1 to {MAX_ROLE_BYTES} bytes"),
+                &format!("it has 1 to {MAX_ROLE_CHARS} characters"),
             ));
         }
         Some(other) => {

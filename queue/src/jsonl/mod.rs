@@ -20,7 +20,7 @@ mod template;
 pub use line_error::LineError;
 pub use lines::{DEFAULT_MAX_LINE_BYTES, Lines, RawLine};
 pub use options::{InputFormat, LineOptions, OptionsError, Setting};
-pub use parse::{CustomId, ParsedLine, Shape, parse_line};
+pub use parse::{CustomId, ParsedLine, Shape, parse_json, parse_line};
 pub use reader::{Line, ReadError, Reader};
 pub use render::{Answer, Rendered, Renderer, Rendering};
 pub use survey::{Survey, survey};

@@ -7,6 +7,7 @@ use super::line_error::LineError;
 use super::lines::DEFAULT_MAX_LINE_BYTES;
 use super::template::Template;
 use super::{params, template};
+use crate::request::Endpoint;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -42,6 +43,9 @@ pub struct LineOptions {
     pub limit: Option<u64>,
     /// Longer lines are an error of that line.
     pub max_line_bytes: usize,
+    /// The one route that all OpenAI lines must name. `None`: each names its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
 }
 
 impl LineOptions {
@@ -57,6 +61,7 @@ impl LineOptions {
             overrides: Map::new(),
             limit: None,
             max_line_bytes: DEFAULT_MAX_LINE_BYTES,
+            endpoint: None,
         }
     }
 

@@ -108,7 +108,8 @@ fn parse_text(text: &str, options: &LineOptions) -> ParsedLine {
     parse_short(prompt, options)
 }
 
-fn parse_json(text: &str) -> Result<Map<String, Value>, LineError> {
+/// Reads a JSON object that strangers wrote, in memory that its length bounds.
+pub fn parse_json(text: &str) -> Result<Map<String, Value>, LineError> {
     if text.len() > UNCOUNTED_LINE_BYTES && value_count(text) > MAX_LINE_VALUES {
         let message = format!("the line has more than {MAX_LINE_VALUES} JSON values");
         return Err(LineError::new("line_too_complex", message));

@@ -55,6 +55,16 @@ fn openai_request(
         Some(other) => return Err(LineError::wrong_type("url", "a text", other)),
         None => return Err(LineError::missing("url")),
     };
+    if let Some(wanted) = options.endpoint.filter(|wanted| *wanted != endpoint) {
+        return Err(LineError::new(
+            "url_mismatch",
+            format!(
+                "url is {}, and the batch is for {}",
+                endpoint.url(),
+                wanted.url()
+            ),
+        ));
+    }
     let mut body = match object.remove("body") {
         Some(Value::Object(body)) => body,
         Some(other) => return Err(LineError::wrong_type("body", "an object", &other)),
@@ -82,10 +92,8 @@ fn openai_request(
             || value.is_null()
             || params::unsupported(name, &Value::Bool(true)).is_some();
         if !known {
-            return Err(LineError::new(
-                "unknown_parameter",
-                format!("{name} is not a parameter that rbee knows: remove it, or check its name"),
-            ));
+            let what = "is not a parameter that rbee knows: remove it, or check its name";
+            return Err(LineError::new("unknown_parameter", format!("{name} {what}")).about(name));
         }
     }
     let merged = merge(options, body);

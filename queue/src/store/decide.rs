@@ -135,14 +135,32 @@ impl Ended {
         }
     }
 
-    /// A queued job of a cancelled batch.
-    pub fn cancelled(job: JobRef, now: &JobNow) -> Ended {
-        let record = ResultRecord {
-            version: RECORD_VERSION,
-            outcome: Outcome::Failed(JobError::cancelled()),
-        };
-        Ended::new(job, now, JobState::Cancelled, &record)
+    /// A job without a result, of a batch that is cancelled or whose time is up.
+    pub fn unfinished(job: JobRef, now: &JobNow, status: BatchStatus) -> Ended {
+        Ended::new(job, now, JobState::Cancelled, &unfinished(status))
     }
+}
+
+/// What jobs without a result get, where their batch is cancelled or its time is up.
+fn unfinished(status: BatchStatus) -> ResultRecord {
+    let error = match status {
+        BatchStatus::Finalizing => JobError::expired(),
+        _ => JobError::cancelled(),
+    };
+    ResultRecord {
+        version: RECORD_VERSION,
+        outcome: Outcome::Failed(error),
+    }
+}
+
+/// Whether a batch gives no more work, and ends what has no result.
+fn is_ending(status: BatchStatus) -> bool {
+    matches!(status, BatchStatus::Cancelling | BatchStatus::Finalizing)
+}
+
+/// Whether a node stopped the job because it was told to: why, only the batch says.
+pub fn is_stopped(finish: &Finish) -> bool {
+    event_of(&finish.record) == JobEvent::Cancel
 }
 
 /// The results that hold.
@@ -154,8 +172,9 @@ pub struct Finishing {
     pub ended: Vec<Ended>,
 }
 
-/// Decides results: an attempt that still holds is answered once.
-pub fn finish(finishes: &[Finish], mut jobs: JobsNow) -> Finishing {
+/// Decides results: an attempt that still holds is answered once. `batches` are those of jobs that
+/// [`is_stopped`] is true for.
+pub fn finish(finishes: &[Finish], mut jobs: JobsNow, batches: &BatchesNow) -> Finishing {
     let mut finishing = Finishing::default();
     for finish in finishes {
         let held = jobs
@@ -167,9 +186,14 @@ pub fn finish(finishes: &[Finish], mut jobs: JobsNow) -> Finishing {
         if let Some((state, job)) = after {
             job.state = state;
             let stats = serde_json::to_string(&finish.stats).expect("statistics are plain numbers");
+            let status = batches.get(&finish.job.batch).map(|batch| batch.status);
+            let ended = match status.filter(|status| is_stopped(finish) && is_ending(*status)) {
+                Some(status) => Ended::unfinished(finish.job, job, status),
+                None => Ended::new(finish.job, job, state, &finish.record),
+            };
             finishing.ended.push(Ended {
                 stats: Some(stats),
-                ..Ended::new(finish.job, job, state, &finish.record)
+                ..ended
             });
         }
     }
@@ -250,15 +274,15 @@ pub fn release(releases: &[Release], mut jobs: JobsNow, batches: &BatchesNow) ->
             crashes,
             losses,
         });
-        let cancelling = batches
-            .get(&release.job.batch)
-            .is_some_and(|batch| batch.status == BatchStatus::Cancelling);
+        let ending = (batches.get(&release.job.batch))
+            .map(|batch| batch.status)
+            .filter(|status| is_ending(*status));
         let ended = if crashes > 0 && job.crashes + crashes >= MAX_SOLO_CRASHES {
             let message = format!("the job brought its node down {MAX_SOLO_CRASHES} times, alone");
             let record = ResultRecord::failed("worker_crashed", message);
             Ended::new(release.job, job, JobState::Failed, &record)
-        } else if cancelling {
-            Ended::cancelled(release.job, job)
+        } else if let Some(status) = ending {
+            Ended::unfinished(release.job, job, status)
         } else {
             continue;
         };
@@ -343,6 +367,29 @@ pub fn cancel(status: BatchStatus) -> Result<BatchStatus, StoreError> {
         status: status.to_string(),
         what: "so there is nothing to cancel",
     })
+}
+
+/// The state of a batch whose completion window passed; one whose end was cut off in the middle goes on.
+pub fn expire(status: BatchStatus) -> Result<BatchStatus, StoreError> {
+    if status == BatchStatus::Finalizing {
+        return Ok(status);
+    }
+    batch_after(status, BatchEvent::Expire).ok_or_else(|| StoreError::WrongState {
+        status: status.to_string(),
+        what: "so its time cannot be up",
+    })
+}
+
+/// The columns with the times of a batch whose state changes to `$2` at `now`. A retry takes them back, and the completion
+/// window with them.
+pub fn times_sql(now: &str) -> String {
+    format!(
+        "cancelling_at_us = CASE $2 WHEN 'cancelling' THEN {now} WHEN 'in_progress' THEN NULL \
+         ELSE cancelling_at_us END, \
+         finalizing_at_us = CASE $2 WHEN 'finalizing' THEN {now} WHEN 'completed' THEN {now} \
+         WHEN 'in_progress' THEN NULL ELSE finalizing_at_us END, \
+         expires_at_us = CASE $2 WHEN 'in_progress' THEN NULL ELSE expires_at_us END"
+    )
 }
 
 /// The stored record of a line that is no request.

@@ -1,6 +1,7 @@
 //! What goes into a store and comes out of it, job by job.
 
 use crate::batch::{Batch, BatchModel, BatchSpec, Priority};
+use crate::file::Asked;
 use crate::ids::{
     Attempt, BatchId, BatchNo, ContentHash, JobIndex, JobKey, JobRef, ModelNo, NodeInstance,
 };
@@ -31,6 +32,32 @@ pub struct NewBatch {
     pub spec: BatchSpec,
     /// Its models, numbered from 0.
     pub models: Vec<BatchModel>,
+    /// What it was asked for with, where it is made of an uploaded file.
+    pub asked: Option<Asked>,
+}
+
+impl NewBatch {
+    /// What it was asked for with, as JSON.
+    pub(super) fn asked_json(&self) -> Option<String> {
+        let asked = self.asked.as_ref()?;
+        Some(serde_json::to_string(asked).expect("it has string keys only, so it is always JSON"))
+    }
+
+    /// Its completion window.
+    pub(super) fn window_us(&self) -> Option<i64> {
+        self.asked.as_ref().map(|asked| seconds_us(asked.window_s))
+    }
+
+    /// How long its output files are kept.
+    pub(super) fn outputs_kept_us(&self) -> Option<i64> {
+        let asked = self.asked.as_ref()?;
+        asked.outputs_kept_s.map(seconds_us)
+    }
+}
+
+/// Far below the end of the store's time.
+fn seconds_us(seconds: u64) -> i64 {
+    i64::try_from(seconds.saturating_mul(1_000_000)).map_or(i64::MAX / 4, |us| us.min(i64::MAX / 4))
 }
 
 /// A batch that nobody sees: a load or a purge under way, or what a dead process left of one.

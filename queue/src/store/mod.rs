@@ -8,6 +8,9 @@
 mod contract;
 mod decide;
 mod error;
+mod file_rows;
+mod file_sql;
+mod files;
 mod jobs;
 mod network_fs;
 mod postgres;
@@ -20,6 +23,7 @@ mod sqlite;
 mod tokens;
 
 pub use error::StoreError;
+pub use files::{FileAdded, FileStore, FilesQuery, MAX_FILES, NewFile};
 pub use jobs::{
     Finish, FinishOutcome, Finished, HiddenBatch, JobSummary, MAX_COUNTED, NewBatch, NewJob, Place,
     PlaceOutcome, PlacedJob, PlacedQuery, QueuedJob, QueuedQuery, Refusal, Release, ReleaseCause,
@@ -34,6 +38,7 @@ pub use sqlite::SqliteStore;
 pub use tokens::{MAX_TOKENS, NewToken, TokenAdded, TokenStore};
 
 use crate::batch::{Batch, BatchModel};
+use crate::file::RefusedLine;
 use crate::ids::{BatchId, BatchNo, JobIndex, JobRef, NodeInstance};
 use crate::node::{NodeReport, Renewal, StoredNode};
 use async_trait::async_trait;
@@ -44,7 +49,7 @@ pub const MAX_JOBS_A_CALL: usize = 10_000;
 
 /// What every store can do. Implementations pass one contract suite.
 #[async_trait]
-pub trait Store: ScheduleStore + TokenStore {
+pub trait Store: ScheduleStore + TokenStore + FileStore {
     /// Makes a hidden batch in `validating` with its models. Nobody but its maker sees it.
     async fn batch_create(&self, new: NewBatch) -> Result<(BatchId, BatchNo), StoreError>;
 
@@ -54,6 +59,13 @@ pub trait Store: ScheduleStore + TokenStore {
     /// Checks a filled batch, numbers equal jobs, and shows it in one last update. A batch
     /// without jobs, with duplicate ids, or equal to one that exists is not shown: it is deleted.
     async fn batch_seal(&self, batch: BatchNo) -> Result<Sealed, StoreError>;
+
+    /// Keeps a batch that is refused as a whole: failed, without a job, with the reasons.
+    async fn batch_refuse(
+        &self,
+        new: NewBatch,
+        reasons: Vec<RefusedLine>,
+    ) -> Result<Batch, StoreError>;
 
     /// Deletes a batch with all its jobs and results, in bounded chunks; hidden ones too. True if
     /// there was one.
@@ -80,7 +92,7 @@ pub trait Store: ScheduleStore + TokenStore {
         limit: usize,
     ) -> Result<Vec<Batch>, StoreError>;
 
-    /// The batches that have jobs to place or to end: in progress or cancelling, by priority, then
+    /// The batches that have jobs to place or to end: in progress, cancelling or finalizing, by priority, then
     /// from the oldest to the newest. Paused ones are among them.
     async fn batch_open(&self) -> Result<Vec<Batch>, StoreError>;
 
@@ -109,8 +121,15 @@ pub trait Store: ScheduleStore + TokenStore {
     /// node answers or they are released. Returns how many jobs are still placed.
     async fn batch_cancel(&self, batch: BatchNo) -> Result<u64, StoreError>;
 
+    /// Ends a batch whose completion window passed: queued jobs get the error `batch_expired`, placed ones keep their
+    /// attempt until their node answers or they are released. Returns how many jobs are still placed.
+    async fn batch_expire(&self, batch: BatchNo) -> Result<u64, StoreError>;
+
     /// Sets what a model resolved to, or takes it away.
     async fn model_resolve(&self, batch: BatchNo, model: BatchModel) -> Result<(), StoreError>;
+
+    /// Jobs without a result, of all batches that run.
+    async fn jobs_open(&self) -> Result<u64, StoreError>;
 
     /// Queued jobs in input order, of batches that are in progress and not paused.
     async fn job_queued(&self, query: QueuedQuery) -> Result<Vec<QueuedJob>, StoreError>;

@@ -6,7 +6,7 @@
 use super::StoreError;
 use super::decide::{BatchNow, JobNow};
 use super::jobs::{StoredJob, StoredResult};
-use crate::batch::{Batch, BatchModel, BatchSpec, Counts, Priority};
+use crate::batch::{Batch, BatchModel, BatchSpec, BatchTimes, Counts, Priority};
 use crate::ids::{
     Attempt, BatchId, BatchNo, ContentHash, JobIndex, JobKey, JobRef, ModelNo, ModelSha,
     NodeInstance,
@@ -17,12 +17,14 @@ use crate::queue::Held;
 use crate::record::ResultRecord;
 use crate::state::{BatchStatus, JobState};
 use crate::store::PlacedJob;
+use serde::de::DeserializeOwned;
 
 /// The columns of [`batch`].
 pub const BATCH_COLUMNS: &str = "batch_no, id, owner, name, priority, pinned_node, on_done, \
      status, paused_reason, spec, shape, \
      total, succeeded, failed, last_finish_no, input_tokens, output_tokens, created_at_us, \
-     finished_at_us";
+     finished_at_us, in_progress_at_us, cancelling_at_us, finalizing_at_us, expires_at_us, \
+     asked, refused";
 
 /// Losses without evidence after which a job runs alone.
 const LOSSES_BEFORE_ALONE: i64 = 10;
@@ -76,6 +78,16 @@ fn digest(bytes: &[u8], column: &str) -> Result<[u8; 32], StoreError> {
 
 fn owned(text: Option<&str>) -> Option<String> {
     text.map(str::to_owned)
+}
+
+fn json_or_null<T: DeserializeOwned>(
+    row: &impl Fields,
+    column: &str,
+) -> Result<Option<T>, StoreError> {
+    row.text_or_null(column)?
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(|error| StoreError::damaged(format!("column {column}: {error}")))
 }
 
 pub fn status(row: &impl Fields) -> Result<BatchStatus, StoreError> {
@@ -142,6 +154,14 @@ pub fn batch(row: &impl Fields, models: Vec<BatchModel>) -> Result<Batch, StoreE
         last_finish_no: row.count("last_finish_no")?,
         created_at_us: row.int("created_at_us")?,
         finished_at_us: row.int_or_null("finished_at_us")?,
+        times: BatchTimes {
+            in_progress_us: row.int_or_null("in_progress_at_us")?,
+            cancelling_us: row.int_or_null("cancelling_at_us")?,
+            finalizing_us: row.int_or_null("finalizing_at_us")?,
+            expires_us: row.int_or_null("expires_at_us")?,
+        },
+        asked: json_or_null(row, "asked")?,
+        refused: json_or_null(row, "refused")?.unwrap_or_default(),
         models,
     })
 }

@@ -79,7 +79,7 @@ pub const REMOVE: &str = "DELETE FROM tokens WHERE id = $1";
 
 /// owner.
 pub const UNFINISHED: &str = "SELECT CAST(COALESCE(SUM(total - succeeded - failed), 0) AS BIGINT) \
-     FROM batches WHERE owner = $1 AND visible = 1 AND status IN ('in_progress', 'cancelling')";
+     FROM batches WHERE owner = $1 AND visible = 1 AND status IN ('in_progress', 'cancelling', 'finalizing')";
 
 /// A bound as SQL keeps it.
 pub fn bound(number: Option<u64>) -> Option<i64> {

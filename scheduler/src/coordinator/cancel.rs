@@ -1,4 +1,4 @@
-//! Ending what nodes still have of cancelled batches.
+//! Ending what nodes still have of batches that are cancelled or whose time is up.
 //!
 //! The store has ended what waited. Placed jobs end here: those that lie in an inbox at once, those
 //! that run when their node has heard of it.
@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A node that still has jobs of a cancelled batch is told again after this long.
+/// A node that still has jobs of a batch that ends is told again after this long.
 const TOLD_AGAIN: Duration = Duration::from_secs(2);
 
-/// The cancelled batches whose jobs nodes still have.
+/// The batches that end and whose jobs nodes still have.
 #[derive(Default)]
 pub(super) struct Cancelled {
     told: HashMap<BatchNo, Instant>,
@@ -27,15 +27,15 @@ impl Cancelled {
         open: &[Batch],
         known: &[NodeInstance],
     ) -> Result<(), StoreError> {
-        let cancelling = |no: &BatchNo| {
+        let ending = |no: &BatchNo| {
             let mut open = open.iter();
-            open.any(|batch| batch.no == *no && batch.status == BatchStatus::Cancelling)
+            open.any(|batch| batch.no == *no && is_ending(batch))
         };
-        self.told.retain(|no, _| cancelling(no));
+        self.told.retain(|no, _| ending(no));
         for batch in open {
             let told = self.told.get(&batch.no);
             let waits = told.is_some_and(|at| at.elapsed() < TOLD_AGAIN);
-            if batch.status == BatchStatus::Cancelling && !waits {
+            if is_ending(batch) && !waits {
                 end_placed(batches, batch, known).await?;
                 self.told.insert(batch.no, Instant::now());
             }
@@ -44,13 +44,23 @@ impl Cancelled {
     }
 }
 
+fn is_ending(batch: &Batch) -> bool {
+    matches!(
+        batch.status,
+        BatchStatus::Cancelling | BatchStatus::Finalizing
+    )
+}
+
 async fn end_placed(
     batches: &Batches,
     batch: &Batch,
     known: &[NodeInstance],
 ) -> Result<(), StoreError> {
-    // A cancel that its maker did not finish leaves queued jobs: going on with it ends those.
-    batches.store().batch_cancel(batch.no).await?;
+    // An end that its maker did not finish leaves queued jobs: going on with it ends those.
+    match batch.status {
+        BatchStatus::Finalizing => batches.store().batch_expire(batch.no).await?,
+        _ => batches.store().batch_cancel(batch.no).await?,
+    };
     let mut by_node: HashMap<NodeInstance, Vec<Held>> = HashMap::new();
     let query = PlacedQuery::Batch(batch.no);
     for placed in batches.store().job_placed(&query).await? {

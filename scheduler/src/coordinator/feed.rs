@@ -6,6 +6,7 @@
 use super::Shared;
 use super::cancel::Cancelled;
 use super::claims::Claims;
+use super::expire::expire;
 use super::ledger::Ledger;
 use super::trouble::Trouble;
 use crate::placement::{
@@ -172,7 +173,8 @@ impl Feed {
         let known: Vec<NodeInstance> = nodes.iter().map(|node| node.instance.clone()).collect();
         self.nodes = nodes.into_iter().filter(is_alive).collect();
         let alive = self.with_inbox().await;
-        self.batches = self.claims.of(open, &alive).await?;
+        let ours = self.claims.of(open, &alive).await?;
+        self.batches = expire(&shared.batches, ours).await?;
         (self.cancelled)
             .end(&shared.batches, &self.batches, &known)
             .await?;

@@ -6,6 +6,7 @@
 
 mod cancel;
 mod claims;
+mod expire;
 mod feed;
 mod ledger;
 mod reconcile;

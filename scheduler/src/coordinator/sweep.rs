@@ -1,4 +1,4 @@
-//! The slow loop: lost nodes, differences between store and inboxes, orphans.
+//! The slow loop: lost nodes, differences between store and inboxes, orphans, files whose time is over.
 
 use super::Shared;
 use super::reconcile::Suspicions;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 const IDLE_SWEEPS: u64 = 15;
 /// Every so many sweeps jobs of nodes that left are looked for.
 const STRAY_SWEEPS: u64 = 5;
-/// Every so many sweeps hidden batches of dead processes are looked for.
+/// Every so many sweeps hidden batches of dead processes and files to be deleted are looked for.
 const ORPHAN_SWEEPS: u64 = 30;
 
 /// The loop that puts right what was cut off.
@@ -64,6 +64,7 @@ impl Sweep {
         }
         if self.sweeps.is_multiple_of(ORPHAN_SWEEPS) {
             shared.batches.sweep().await?;
+            store.file_prune().await?;
         }
         let open = store.batch_open().await?;
         if open.is_empty() && !self.sweeps.is_multiple_of(IDLE_SWEEPS) {

@@ -6,10 +6,13 @@ use crate::placement::Hold;
 use crate::testing::{
     Cluster, LEASE, NodeSetup, coordinator, exported, input, sha, submission, until,
 };
+use rbee_queue::batches::Submission;
+use rbee_queue::file::Asked;
 use rbee_queue::queue::Held;
 use rbee_queue::store::{Finish, FinishOutcome};
 use rbee_queue::{
-    Batch, BatchStatus, Choice, Completed, FinishReason, JobStats, Renewal, ResultRecord, Usage,
+    Batch, BatchStatus, Choice, Completed, Endpoint, FileId, FinishReason, JobStats, Renewal,
+    ResultRecord, Usage,
 };
 
 /// Jobs of the batches here; a tenth of the lines are bad.
@@ -237,6 +240,39 @@ async fn cancel_ends_the_jobs_that_nodes_have() {
         line.contains("\"cancelled\"")
     };
     assert_eq!(lines.iter().filter(cancelled).count() as u64, GOOD);
+}
+
+#[tokio::test]
+async fn batch_whose_window_passed_expires_with_what_nodes_have() {
+    let cluster = Cluster::open().await;
+    let running = cluster.coordinator();
+    let node = cluster.node(hanging("n")).await;
+    let asked = Asked {
+        input_file_id: FileId::generate(),
+        endpoint: Endpoint::ChatCompletions,
+        completion_window: "1s".to_owned(),
+        window_s: 1,
+        metadata: None,
+        outputs_kept_s: None,
+    };
+    let short = Submission {
+        asked: Some(asked),
+        ..submission("ann")
+    };
+    let batch = cluster.submit(input(JOBS), short).await;
+    let other = cluster.submit(input(JOBS), submission("bob")).await;
+    running.handle.wake();
+    let done = cluster.ended(&batch).await;
+    assert_eq!(done.status, BatchStatus::Expired);
+    assert_eq!((done.counts.succeeded, done.counts.failed), (0, 200));
+    assert!(done.finished_at_us >= done.times.expires_us);
+    let lines = exported(&cluster.batches, &batch).await;
+    let expired = lines.iter().flatten();
+    let expired = expired.filter(|line| line.contains("\"batch_expired\""));
+    assert_eq!(expired.count() as u64, GOOD);
+    let others = node.holds();
+    assert!(others.iter().all(|held| held.job.batch == other.no));
+    assert_eq!(cluster.fresh(&other).await.status, BatchStatus::InProgress);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::Server;
 use super::auth::Caller;
-use super::error::ApiError;
+use super::error::{ApiError, within};
 use super::error_kinds::error_kinds;
 use super::find::{FindError, find};
 use super::types::{BatchDetail, BatchView, Listing};
@@ -72,7 +72,7 @@ pub async fn list(
     caller: Caller,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Listing<BatchView>>, ApiError> {
-    let limit = query.limit.unwrap_or(USUAL_LIMIT).clamp(1, MAX_LIMIT);
+    let limit = within("limit", query.limit, USUAL_LIMIT, 1..=MAX_LIMIT)?;
     let store = server.batches.store();
     let mut batches = store
         .batch_list(caller.sees(), query.after.as_ref(), limit + 1)
@@ -149,7 +149,7 @@ pub async fn pause(
     State(server): State<Server>,
     caller: Caller,
     Path(id): Path<String>,
-    body: Option<Json<PauseBody>>,
+    body: Option<Json<Option<PauseBody>>>,
 ) -> Result<Json<BatchView>, ApiError> {
     let batch = server.own_batch(&caller, &id).await?;
     if batch.status.is_terminal() {
@@ -159,7 +159,7 @@ pub async fn pause(
         );
         return Err(ApiError::conflict("wrong_state", message));
     }
-    let reason = body.and_then(|Json(body)| body.reason);
+    let reason = body.and_then(|Json(body)| body?.reason);
     let reason = reason.unwrap_or_else(|| "somebody paused it".to_owned());
     let reason: String = reason.chars().take(MAX_REASON).collect();
     let store = server.batches.store();

@@ -4,31 +4,43 @@ use super::types::{ErrorBody, ErrorWords};
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use rbee_queue::StoreError;
 use rbee_queue::batches::{PurgeError, SubmitError};
+use rbee_queue::jsonl::LineError;
 use rbee_queue::jsonl::ReadError;
 use rbee_queue::owner::LockError;
 use rbee_queue::queue::QueueError;
+use rbee_queue::{JobError, StoreError};
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 
 /// How long a client that is turned away should wait, in seconds.
-const RETRY_AFTER_S: &str = "1";
+const RETRY_AFTER_S: u64 = 1;
+/// The same where jobs must be computed first.
+const JOBS_RETRY_AFTER_S: u64 = 5;
 
 /// Why a request was not done.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
-    code: &'static str,
+    code: Cow<'static, str>,
     message: String,
-    param: Option<&'static str>,
+    param: Option<Cow<'static, str>>,
+    retry_after_s: u64,
 }
 
 impl ApiError {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
+    fn new(
+        status: StatusCode,
+        code: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> ApiError {
         ApiError {
             status,
-            code,
+            code: code.into(),
             message: message.into(),
             param: None,
+            retry_after_s: RETRY_AFTER_S,
         }
     }
 
@@ -62,6 +74,42 @@ impl ApiError {
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
     }
 
+    /// Too many jobs wait already.
+    pub fn queue_full(message: impl Into<String>) -> ApiError {
+        ApiError {
+            retry_after_s: JOBS_RETRY_AFTER_S,
+            ..ApiError::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message)
+        }
+    }
+
+    /// There is no model of this name.
+    pub fn no_model(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message).about("model")
+    }
+
+    /// What one request's job came to, where it has no answer.
+    pub fn of_job(error: JobError) -> ApiError {
+        let status = match error.code.as_str() {
+            "model_not_found" => StatusCode::NOT_FOUND,
+            _ if error.is_circumstance() => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        ApiError::new(status, error.code, error.message)
+    }
+
+    /// What the answer has another form for: an extractor's or a layer's own words.
+    pub fn in_words(status: StatusCode, message: impl Into<String>) -> ApiError {
+        let code = match status {
+            StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported_media_type",
+            StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+            StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => "timeout",
+            status if status.is_client_error() => "invalid_request",
+            _ => "internal_error",
+        };
+        ApiError::new(status, code, message)
+    }
+
     /// The body is larger than is taken.
     pub fn too_large(message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
@@ -83,9 +131,9 @@ impl ApiError {
     }
 
     /// Names the parameter that is wrong.
-    pub fn about(self, param: &'static str) -> ApiError {
+    pub fn about(self, param: impl Into<Cow<'static, str>>) -> ApiError {
         ApiError {
-            param: Some(param),
+            param: Some(param.into()),
             ..self
         }
     }
@@ -93,6 +141,18 @@ impl ApiError {
     /// Whether a token would help.
     pub fn is_unauthorized(&self) -> bool {
         self.status == StatusCode::UNAUTHORIZED
+    }
+
+    /// As every route tells it.
+    pub fn body(&self) -> ErrorBody {
+        ErrorBody {
+            error: ErrorWords {
+                kind: self.kind().to_owned(),
+                message: self.message.clone(),
+                param: self.param.as_deref().map(str::to_owned),
+                code: Some(self.code.clone().into_owned()),
+            },
+        }
     }
 
     fn kind(&self) -> &'static str {
@@ -105,24 +165,37 @@ impl ApiError {
     }
 }
 
+/// A number that a query gives, or the usual one, if it lies within these bounds.
+pub fn within<T: PartialOrd + Display>(
+    name: &'static str,
+    given: Option<T>,
+    usual: T,
+    bounds: RangeInclusive<T>,
+) -> Result<T, ApiError> {
+    let number = given.unwrap_or(usual);
+    match bounds.contains(&number) {
+        true => Ok(number),
+        false => {
+            let message = format!(
+                "{name} is a number from {} to {}",
+                bounds.start(),
+                bounds.end()
+            );
+            Err(ApiError::bad("invalid_value", message).about(name))
+        }
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         if self.status.is_server_error() {
             tracing::warn!(status = %self.status, message = %self.message, "a request was not done");
         }
-        let body = ErrorBody {
-            error: ErrorWords {
-                kind: self.kind().to_owned(),
-                message: self.message,
-                param: self.param.map(str::to_owned),
-                code: Some(self.code.to_owned()),
-            },
-        };
-        let mut response = (self.status, Json(body)).into_response();
+        let mut response = (self.status, Json(self.body())).into_response();
         let headers = response.headers_mut();
         match self.status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+                headers.insert(header::RETRY_AFTER, self.retry_after_s.into());
             }
             StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -130,6 +203,16 @@ impl IntoResponse for ApiError {
             _ => {}
         }
         response
+    }
+}
+
+impl From<LineError> for ApiError {
+    fn from(error: LineError) -> ApiError {
+        let told = ApiError::bad(error.code, error.message);
+        match error.param {
+            Some(param) => told.about(param),
+            None => told,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::Server;
 use super::error::ApiError;
 use axum::Json;
 use axum::extract::{Query, State};
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 use rbee_queue::NodeInstance;
 use rbee_queue::queue::QueueError;
 use serde::Deserialize;
@@ -60,6 +60,14 @@ async fn look(server: &Server) -> Result<(), String> {
         Ok(_) | Err(QueueError::NoSuchNode { .. }) => Ok(()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// A path that is there, with another method.
+pub async fn wrong_method() -> ApiError {
+    ApiError::in_words(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this route does not take this method",
+    )
 }
 
 /// Every other path.

@@ -4,6 +4,7 @@ use super::Server;
 use super::auth;
 use super::error::ApiError;
 use super::metrics;
+use super::plain_words;
 use super::stalled;
 use axum::error_handling::HandleErrorLayer;
 use axum::http::{HeaderName, StatusCode};
@@ -19,7 +20,9 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::timeout::TimeoutLayer;
 
 /// Requests whose answers have not begun.
-const MAX_REQUESTS: usize = 512;
+pub const MAX_REQUESTS: usize = 512;
+/// Single requests to models whose answers have not begun: fewer than jobs can be watched.
+pub const MAX_ASKED: usize = 1_000;
 /// How long a short request may take.
 const SHORT: Duration = Duration::from_secs(120);
 /// The header under which a request's id travels.
@@ -33,14 +36,19 @@ pub fn timed(router: Router<Server>) -> Router<Server> {
     ))
 }
 
-/// All routes with what surrounds them, the outermost last.
-pub fn around(router: Router<Server>, server: Server) -> Router<Server> {
+/// Routes that share so many places: who finds none is turned away.
+pub fn limited(router: Router<Server>, most: usize) -> Router<Server> {
     let shed = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(overloaded))
         .layer(LoadShedLayer::new())
-        .layer(GlobalConcurrencyLimitLayer::new(MAX_REQUESTS));
+        .layer(GlobalConcurrencyLimitLayer::new(most));
+    router.layer(shed)
+}
+
+/// All routes with what surrounds them, the outermost last.
+pub fn around(router: Router<Server>, server: Server) -> Router<Server> {
     router
-        .layer(shed)
+        .layer(middleware::from_fn(plain_words::as_errors))
         .layer(middleware::from_fn_with_state(server.clone(), auth::check))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(server, metrics::count))

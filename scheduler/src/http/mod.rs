@@ -5,12 +5,13 @@
 //!
 //! | route | file |
 //! |---|---|
-//! | `POST /v1/batches` | `submit` |
+//! | `POST /v1/batches` | `submit`, `openai` |
+//! | `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/models`, `/v1/files` | `openai` |
 //! | `GET /v1/batches`, `GET`, `DELETE /v1/batches/{id}`, `…/cancel`, `…/pause`, `…/resume`, `…/retry` | `batches` |
 //! | `GET /v1/batches/{id}/results` | `results` |
 //! | `GET /v1/batches/{id}/events` | `events`, `running_text` |
 //! | `GET /v1/batches/{id}/jobs/{index}`, `…/events` | `jobs` |
-//! | `POST /v1/infer` | `infer` |
+//! | `POST /v1/infer` | `infer`, `interactive` |
 //! | `GET /v1/batches/{id}/jobs` | `kept` |
 //! | `GET /v1/nodes`, `…/drain`, `…/undrain`, `…/logs` | `nodes` |
 //! | `GET`, `HEAD`, `PUT /v1/models/blobs/{sha}` | `blobs` |
@@ -22,6 +23,7 @@
 //! | `GET /metrics` | `metrics` |
 //! | `/`, `/assets/{name}` | `dashboard` |
 //! | `/health`, `/ready` | `health` |
+//! | `/openapi.json`, `/docs` | `document` |
 
 pub mod activity;
 pub mod auth;
@@ -29,12 +31,14 @@ mod batches;
 mod blobs;
 mod connections;
 mod dashboard;
+mod document;
 mod error;
 pub mod error_kinds;
 mod events;
 pub mod find;
 mod health;
 mod infer;
+mod interactive;
 mod jobs;
 mod kept;
 mod layers;
@@ -42,6 +46,9 @@ mod login;
 mod logs;
 mod metrics;
 mod nodes;
+mod openai;
+mod plain_words;
+mod pressure;
 mod results;
 mod running_text;
 mod schedules;
@@ -60,14 +67,15 @@ use crate::live::{LiveBatches, LiveJobs};
 use activity::Activity;
 use async_trait::async_trait;
 use auth::KnownTokens;
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
+use axum::{Router, middleware};
 use metrics::Answers;
+use pressure::Pressure;
 use rbee_queue::{Batches, ModelSha};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -103,6 +111,17 @@ pub struct ResolveError {
     pub transient: bool,
 }
 
+/// A name under which requests reach a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedModel {
+    /// The name.
+    pub name: String,
+    /// The model.
+    pub sha256: ModelSha,
+    /// Its files are on this server's disk.
+    pub here: bool,
+}
+
 /// What a digest stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelBlob {
@@ -117,6 +136,9 @@ pub enum ModelBlob {
 pub trait Models: Send + Sync {
     /// What a name leads to.
     async fn resolve(&self, name: &str) -> Result<Resolved, ResolveError>;
+
+    /// The names that are known without asking anybody. It is called on a thread that may block.
+    fn names(&self) -> Vec<NamedModel>;
 
     /// What lies under this digest, if it is here. It is called on a thread that may block.
     fn blob(&self, sha256: &ModelSha) -> Option<ModelBlob>;
@@ -149,6 +171,8 @@ pub struct ApiParts {
     pub today: fn() -> String,
     /// The end of this process's log.
     pub logs: LogTail,
+    /// Jobs that may wait or run at once.
+    pub max_jobs: u64,
 }
 
 /// The API's state; cheap to clone.
@@ -169,6 +193,9 @@ pub struct Inner {
     uploads: Arc<Semaphore>,
     usual_model: String,
     today: fn() -> String,
+    pressure: Pressure,
+    /// Unix seconds.
+    started_s: i64,
     streams: Arc<Semaphore>,
     live_batches: LiveBatches,
     live_jobs: LiveJobs,
@@ -199,6 +226,8 @@ impl Server {
             usual_model: parts.usual_model,
             today: parts.today,
             logs: parts.logs,
+            pressure: Pressure::new(parts.max_jobs),
+            started_s: chrono::DateTime::<chrono::Utc>::from(SystemTime::now()).timestamp(),
             uploads: Arc::new(Semaphore::new(MAX_UPLOADS)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             stop,
@@ -221,6 +250,7 @@ pub async fn serve(listener: TcpListener, parts: ApiParts, stop: CancellationTok
 }
 
 fn router(server: Server) -> Router {
+    let admit = middleware::from_fn_with_state(server.clone(), pressure::admit);
     let short = Router::new()
         .route("/v1/batches", get(batches::list))
         .route(
@@ -244,6 +274,10 @@ fn router(server: Server) -> Router {
         .route("/v1/schedules/{id}/run", post(schedules::run))
         .route("/v1/schedules/{id}/runs", get(schedules::runs))
         .route("/v1/logs", get(logs::logs))
+        .route("/v1/models", get(openai::list_models))
+        .route("/v1/models/{*id}", get(openai::show_model))
+        .route("/v1/files", get(openai::list))
+        .route("/v1/files/{id}", get(openai::show).delete(openai::remove))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{name}/drain", post(nodes::drain))
         .route("/v1/nodes/{name}/undrain", post(nodes::undrain))
@@ -260,9 +294,10 @@ fn router(server: Server) -> Router {
         .route("/health", get(health::health))
         .route("/ready", get(health::ready));
     let long = Router::new()
-        .route("/v1/batches", post(submit::submit))
+        .route("/v1/batches", post(submit::create).layer(admit.clone()))
+        .route("/v1/files", post(openai::upload))
+        .route("/v1/files/{id}/content", get(openai::content))
         .route("/v1/schedules", post(schedules::add))
-        .route("/v1/infer", post(infer::infer))
         .route("/v1/batches/{id}/results", get(results::results))
         .route("/v1/batches/{id}/events", get(events::events))
         .route("/v1/batches/{id}/jobs/{index}/events", get(jobs::events))
@@ -271,9 +306,19 @@ fn router(server: Server) -> Router {
             get(blobs::get).head(blobs::head).put(blobs::put),
         )
         .layer(DefaultBodyLimit::disable());
-    let all = layers::timed(short)
-        .merge(long)
-        .fallback(health::no_such_route);
+    // Whoever waits here for an answer takes nobody else's turn.
+    let asked = Router::new()
+        .route("/v1/infer", post(infer::infer))
+        .route("/v1/chat/completions", post(openai::chat_completions))
+        .route("/v1/completions", post(openai::completions))
+        .route("/v1/embeddings", post(openai::embeddings))
+        .layer(admit)
+        .layer(DefaultBodyLimit::disable());
+    let short = short.merge(document::routes());
+    let all = layers::limited(layers::timed(short).merge(long), layers::MAX_REQUESTS)
+        .merge(layers::limited(asked, layers::MAX_ASKED))
+        .fallback(health::no_such_route)
+        .method_not_allowed_fallback(health::wrong_method);
     layers::around(all, server.clone()).with_state(server)
 }
 

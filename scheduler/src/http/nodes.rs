@@ -2,7 +2,7 @@
 
 use super::Server;
 use super::auth::Admin;
-use super::error::ApiError;
+use super::error::{ApiError, within};
 use super::types::{Listing, NodeView};
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -75,8 +75,8 @@ pub struct LogQuery {
 }
 
 /// How many lines that is.
-pub(super) fn lines(query: &LogQuery) -> usize {
-    query.lines.unwrap_or(USUAL_LINES).clamp(1, MAX_LINES)
+pub(super) fn lines(query: &LogQuery) -> Result<usize, ApiError> {
+    within("lines", query.lines, USUAL_LINES, 1..=MAX_LINES)
 }
 
 /// `GET /v1/nodes/{name}/logs`: the last lines of the node's log, as it keeps them.
@@ -91,7 +91,7 @@ pub async fn logs(
         .find(|node| is_there(node))
         .ok_or_else(|| ApiError::conflict("node_lost", format!("the node {name} is lost")))?;
     let ask = NodeInstance::generate().to_string();
-    let lines = lines(&query);
+    let lines = lines(&query)?;
     let queue = server.batches.queue();
     let message = Control::Logs {
         ask: ask.clone(),

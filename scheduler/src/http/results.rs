@@ -117,6 +117,46 @@ pub async fn results(
     Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
 }
 
+/// One half of a batch's results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// The answers.
+    Answers,
+    /// The errors.
+    Errors,
+}
+
+/// The lines of one half of a batch's results in OpenAI's form.
+pub fn half(
+    server: Server,
+    batch: Batch,
+    half: Half,
+    permit: OwnedSemaphorePermit,
+) -> impl Stream<Item = io::Result<Bytes>> {
+    let writer = Writer {
+        errors: match half {
+            Half::Answers => Errors::Omit,
+            Half::Errors => Errors::Only,
+        },
+        framed: false,
+    };
+    let rendering = Rendering {
+        shape: Some(Shape::OpenAi),
+        with_stats: false,
+    };
+    let walk = Walk {
+        server,
+        rendering,
+        renderer: Arc::new(PageRenderer::new(batch.clone(), rendering)),
+        next: Some(JobIndex(0)),
+        follow: false,
+        waited: None,
+        batch,
+        _permit: permit,
+    };
+    lines(walk, Arc::new(writer))
+}
+
 fn lines(walk: Walk, writer: Arc<Writer>) -> impl Stream<Item = io::Result<Bytes>> {
     let end = Arc::clone(&writer);
     let pages = stream::try_unfold(walk, Walk::step);

@@ -54,15 +54,19 @@ impl Spool {
 
     /// The whole upload has arrived.
     pub async fn end(self) -> Result<(File, Survey), ApiError> {
+        let (file, found) = self.finish().await?;
+        Ok((file, found?))
+    }
+
+    /// The same, with what was found wrong as it was found.
+    pub async fn finish(self) -> Result<(File, Result<Survey, ReadError>), ApiError> {
         // A reader that has seen enough does not listen any more.
         let _ = self.pieces.send(Piece::End).await;
         drop(self.pieces);
-        let (file, found) = self
-            .reading
+        self.reading
             .await
             .map_err(|error| ApiError::internal(format!("an upload could not be read: {error}")))?
-            .map_err(|error| ApiError::internal(format!("an upload could not be kept: {error}")))?;
-        Ok((file, found?))
+            .map_err(|error| ApiError::internal(format!("an upload could not be kept: {error}")))
     }
 }
 

@@ -1,18 +1,23 @@
 //! `POST /v1/batches`: a file of prompts becomes a batch.
 //!
+//! A form brings the prompts with it, as rbee's commands send them; a body of JSON names an uploaded file, as OpenAI's
+//! clients do ([`create_batch`]).
+//!
 //! The way: the upload is spooled and surveyed while it comes in, its models are resolved once each, then it is loaded
 //! under a hidden batch and shown. Memory is bounded whatever the size; a client that goes away leaves nothing.
 
 use super::auth::Caller;
 use super::error::ApiError;
+use super::openai::create_batch;
 use super::spool::{Spool, Waiting, again};
 use super::types::{BatchView, PART_INPUT, PART_SPEC, SubmitSpec, Submitted};
 use super::{ResolveError, Server, UPLOAD_SILENCE};
 use crate::resolve::resolve_all;
 use axum::Json;
-use axum::extract::State;
 use axum::extract::multipart::{Field, Multipart, MultipartError};
-use axum::http::StatusCode;
+use axum::extract::{FromRequest, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use rbee_queue::batches::{Submission, Submitted as Made};
 use rbee_queue::jsonl::Survey;
 use rbee_queue::{BatchModel, RunKey};
@@ -32,9 +37,27 @@ const MAX_NAME: usize = 200;
 /// Characters of a key.
 const MAX_KEY: usize = 200;
 
-/// Makes a batch, or finds the equal one.
-pub async fn submit(
+/// Makes a batch in the way that the body's kind says.
+pub async fn create(
     State(server): State<Server>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if !kind.starts_with("multipart/form-data") {
+        let made = create_batch(server, caller, request.into_body()).await?;
+        return Ok(made.into_response());
+    }
+    match Multipart::from_request(request, &server).await {
+        Ok(form) => Ok(submit(server, caller, form).await?.into_response()),
+        Err(rejection) => Ok(rejection.into_response()),
+    }
+}
+
+/// Makes a batch, or finds the equal one.
+async fn submit(
+    server: Server,
     caller: Caller,
     mut form: Multipart,
 ) -> Result<(StatusCode, Json<Submitted>), ApiError> {
@@ -47,6 +70,7 @@ pub async fn submit(
     };
     let input = next_part(&mut form, PART_INPUT).await?;
     let (file, survey) = receive(&server, input, &spec).await?;
+    server.room_for(survey.jobs).await?;
     let usual = &spec.spec.options.model;
     let resolved = resolve_all(server.models.as_ref(), &spec.models, usual, &survey)
         .await
@@ -317,6 +341,7 @@ async fn load(server: Server, upload: Upload) -> Result<Submitted, ApiError> {
         spec: upload.spec.spec,
         models: upload.models,
         digest: Some(upload.survey.digest),
+        asked: None,
     };
     let batches = server.batches.clone();
     let loading = tokio::spawn(async move { batches.submit(reader, submission).await });

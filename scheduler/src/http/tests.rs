@@ -19,8 +19,11 @@ use std::net::SocketAddr;
 
 mod doors;
 mod follow;
+mod openai;
 mod submit;
 
+/// Jobs that wait at most.
+pub(super) const MAX_JOBS: u64 = 20_000;
 pub(super) const TOKEN: &str = "a-token-that-is-long-enough";
 
 /// A server with everything that it stands on.
@@ -54,6 +57,19 @@ impl Models for TestModels {
             sha256: ModelSha(Sha256::digest(name).into()),
             revision: None,
         })
+    }
+
+    fn names(&self) -> Vec<NamedModel> {
+        let named = |name: &str, here| NamedModel {
+            name: name.to_owned(),
+            sha256: ModelSha(Sha256::digest(name).into()),
+            here,
+        };
+        vec![
+            named("m", false),
+            named("here", true),
+            named("hf:a/b::c.gguf", false),
+        ]
     }
 
     fn blob(&self, sha256: &ModelSha) -> Option<ModelBlob> {
@@ -102,6 +118,7 @@ pub(super) async fn site() -> Site {
         usual_model: "m".to_owned(),
         today: || "2026-01-02".to_owned(),
         logs: Arc::new(|lines| format!("the last {lines} lines\n")),
+        max_jobs: MAX_JOBS,
     };
     let stop = CancellationToken::new();
     tokio::spawn(serve(listener, parts, stop.clone()));

@@ -2,13 +2,17 @@
 //!
 //! Owns the JSON forms. Where OpenAI's API has a word for something, it is used.
 
-use rbee_queue::{
-    Batch, BatchId, BatchModel, BatchSpec, BatchStatus, Counts, NodeState, Priority, StoredNode,
-};
+use rbee_queue::{BatchSpec, Counts, NodeState, Priority, StoredNode};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+mod batch;
 mod events;
+mod openai;
 
+pub use batch::{
+    BatchErrors, BatchUsage, BatchView, InputTokensDetails, OutputTokensDetails, TokenCounts,
+};
 pub use events::{
     JobView, ProgressEvent, ResetEvent, ResultEvent, TextPiece, Trouble, WatchedNode, event,
 };
@@ -18,6 +22,7 @@ mod schedules;
 mod tokens;
 
 pub use kept::{KeptJob, KeptJobs};
+pub use openai::{Deleted, FileView, ModelView};
 pub use rbee_queue::schedule::OwnModel as KnownModel;
 pub use schedules::{
     Calendar, CalendarTick, NewScheduleSpec, RunView, ScheduleMade, ScheduleView, TickView,
@@ -77,7 +82,7 @@ pub struct Submitted {
 }
 
 /// How many of a batch's requests are where, in OpenAI's words.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RequestCounts {
     /// All jobs.
     pub total: u64,
@@ -109,98 +114,8 @@ impl From<Counts> for RequestCounts {
     }
 }
 
-/// Tokens of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenCounts {
-    /// Of all prompts that were answered.
-    pub input_tokens: u64,
-    /// Of all answers.
-    pub output_tokens: u64,
-}
-
-/// A batch as clients see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BatchView {
-    /// Its id.
-    pub id: BatchId,
-    /// Always `batch`.
-    #[serde(default = "batch_word")]
-    pub object: String,
-    /// A name for people.
-    pub name: Option<String>,
-    /// Its state.
-    pub status: BatchStatus,
-    /// Why it does not go on, where it is paused.
-    pub paused_reason: Option<String>,
-    /// Why its jobs wait, where they do.
-    #[serde(default)]
-    pub waiting: Option<String>,
-    /// Whose jobs go first.
-    pub priority: Priority,
-    /// The only node that may run it.
-    pub node: Option<String>,
-    /// Who is told when it is done.
-    pub on_done: Option<String>,
-    /// Its jobs.
-    pub request_counts: RequestCounts,
-    /// Its tokens.
-    pub usage: TokenCounts,
-    /// Its models.
-    pub models: Vec<BatchModel>,
-    /// The seed of jobs that have none.
-    pub seed: u64,
-    /// The type of its cache.
-    pub kv: String,
-    /// The day that templates see.
-    pub template_date: String,
-    /// The promise of equal bytes is given up.
-    pub any_numerics: bool,
-    /// The number of its last result.
-    pub last_finish_no: u64,
-    /// Unix seconds.
-    pub created_at: i64,
-    /// Microseconds since 1970.
-    pub created_at_us: i64,
-    /// When its last job finished, in microseconds since 1970.
-    pub finished_at_us: Option<i64>,
-}
-
-fn batch_word() -> String {
-    "batch".to_owned()
-}
-
-impl From<&Batch> for BatchView {
-    fn from(batch: &Batch) -> BatchView {
-        BatchView {
-            id: batch.id.clone(),
-            object: batch_word(),
-            name: batch.name.clone(),
-            status: batch.status,
-            paused_reason: batch.paused_reason.clone(),
-            waiting: None,
-            priority: batch.priority,
-            node: batch.pinned_node.clone(),
-            on_done: batch.on_done.clone(),
-            request_counts: batch.counts.into(),
-            usage: TokenCounts {
-                input_tokens: batch.input_tokens,
-                output_tokens: batch.output_tokens,
-            },
-            models: batch.models.clone(),
-            seed: batch.spec.seed,
-            kv: batch.spec.kv.clone(),
-            template_date: batch.spec.template_date.clone(),
-            any_numerics: batch.spec.any_numerics,
-            last_finish_no: batch.last_finish_no,
-            created_at: batch.created_at_us.div_euclid(1_000_000),
-            created_at_us: batch.created_at_us,
-            finished_at_us: batch.finished_at_us,
-        }
-    }
-}
-
 /// A page of a listing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Listing<T> {
     /// Always `list`.
     pub object: String,
@@ -288,14 +203,14 @@ fn is_false(word: &bool) -> bool {
 }
 
 /// An error as every route tells it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// What went wrong.
     pub error: ErrorWords,
 }
 
 /// The words of an error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorWords {
     /// A sentence for a person.
     pub message: String,

@@ -27,8 +27,10 @@ const MAX_JOBS: usize = 1_024;
 const ASK_AGAIN: Duration = Duration::from_secs(WATCH_TTL.as_secs() / 4);
 /// A gap is asked about at most so often.
 const GAP_AGAIN: Duration = Duration::from_millis(200);
-/// A job that nobody watches is kept for so long.
+/// A job that nobody watches is kept for so long, while it has no result: that one is in the store.
 const KEPT: Duration = Duration::from_secs(60);
+/// How often it is noticed that nobody watches a job with a result any more.
+const OVER_LOOK: Duration = Duration::from_millis(250);
 /// How often the reason to wait is looked for.
 const EXPLAIN_EVERY: Duration = Duration::from_secs(2);
 /// Nodes that are told of a job before it is placed.
@@ -120,6 +122,10 @@ impl LiveJobs {
             return Ok(live);
         }
         if watched.len() >= MAX_JOBS {
+            // Those that only their tasks hold go first: whoever comes back finds them in the store.
+            watched.retain(|_, live| live.strong_count() > 1);
+        }
+        if watched.len() >= MAX_JOBS {
             return Err(TooMany);
         }
         let live = Arc::new(LiveJob {
@@ -175,7 +181,8 @@ impl LiveJobs {
     fn forget(&self, live: &Arc<LiveJob>) -> bool {
         let mut watched = locked(&self.0.watched);
         let unused = Arc::strong_count(live) == 1;
-        if unused {
+        let known = watched.get(&live.job);
+        if unused && known.is_some_and(|known| known.as_ptr() == Arc::as_ptr(live)) {
             watched.remove(&live.job);
         }
         unused
@@ -206,7 +213,10 @@ impl Follower {
                 false => Some(*unwatched_since.get_or_insert_with(Instant::now)),
             };
             unwatched_since = unwatched;
-            if unwatched.is_some_and(|since| since.elapsed() > KEPT) && self.jobs.forget(&self.live)
+            let over = locked(&self.live.state).facts.is_over();
+            let kept = if over { Duration::ZERO } else { KEPT };
+            if unwatched.is_some_and(|since| since.elapsed() >= kept)
+                && self.jobs.forget(&self.live)
             {
                 return;
             }
@@ -220,7 +230,8 @@ impl Follower {
                 }
             }
             let next = match unwatched {
-                Some(since) => since + KEPT + FIRST_LOOK,
+                Some(since) => since + kept + FIRST_LOOK,
+                None if over => self.pace.next.min(Instant::now() + OVER_LOOK),
                 None => self.pace.next,
             };
             tokio::select! {

@@ -125,6 +125,7 @@ pub async fn bench_of(
             numerics: None,
         }],
         digest: None,
+        asked: None,
     };
     let Submitted::New(batch, _) = batches
         .submit(Cursor::new(lines), submission)

@@ -194,6 +194,7 @@ impl Run<'_> {
             spec: self.spec.clone(),
             models: models.list.clone(),
             digest: Some(survey.digest),
+            asked: None,
         };
         claim(
             &self.home.batches,

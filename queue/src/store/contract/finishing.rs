@@ -213,6 +213,54 @@ pub async fn retry_of_a_cancelling_batch_is_refused(store: &dyn Store) {
     check_counters(store, &batch).await;
 }
 
+pub async fn batch_whose_time_is_up_ends_its_jobs_as_expired(store: &dyn Store) {
+    let batch = shown(store, (0..5).map(job).collect()).await;
+    let first = placed(store, at(&batch, 0)).await;
+    let second = placed(store, at(&batch, 1)).await;
+    placed(store, at(&batch, 2)).await;
+    assert_eq!(store.batch_expire(batch.no).await.unwrap(), 3);
+    let now = fresh(store, &batch).await;
+    assert_eq!(now.status, BatchStatus::Finalizing);
+    assert!(now.times.finalizing_us.is_some());
+    let open = store.batch_open().await.unwrap();
+    assert_eq!(open.len(), 1);
+    // A cancel comes too late, and the end that was cut off goes on.
+    assert!(store.batch_cancel(batch.no).await.is_err());
+    assert_eq!(store.batch_expire(batch.no).await.unwrap(), 3);
+    let expired = ResultRecord {
+        outcome: crate::record::Outcome::Failed(JobError::expired()),
+        ..answer("")
+    };
+    assert_eq!(result_of(store, at(&batch, 4)).await, expired);
+    // One was done in time, one was stopped by its node, one came back with its node's end.
+    finish(store, at(&batch, 0), first, answer("in time")).await;
+    let stopped = ResultRecord::failed("cancelled", "the node stopped it");
+    finish(store, at(&batch, 1), second, stopped).await;
+    store.release_batch(batch.no, &[]).await.unwrap();
+    assert_eq!(result_of(store, at(&batch, 0)).await, answer("in time"));
+    for index in 1..5 {
+        assert_eq!(result_of(store, at(&batch, index)).await, expired);
+    }
+    let now = fresh(store, &batch).await;
+    assert_eq!(now.status, BatchStatus::Expired);
+    assert_eq!((now.counts.succeeded, now.counts.failed), (1, 4));
+    check_counters(store, &batch).await;
+    assert_eq!(store.retry_failed(batch.no, false).await.unwrap(), 4);
+    assert_eq!(fresh(store, &batch).await.times.expires_us, None);
+}
+
+pub async fn unfinished_jobs_of_all_batches_are_counted(store: &dyn Store) {
+    assert_eq!(store.jobs_open().await.unwrap(), 0);
+    let batch = shown(store, (0..3).map(job).chain([bad_job(3)]).collect()).await;
+    shown(store, vec![job(0)]).await;
+    assert_eq!(store.jobs_open().await.unwrap(), 4);
+    let attempt = placed(store, at(&batch, 0)).await;
+    finish(store, at(&batch, 0), attempt, answer("a")).await;
+    assert_eq!(store.jobs_open().await.unwrap(), 3);
+    store.batch_cancel(batch.no).await.unwrap();
+    assert_eq!(store.jobs_open().await.unwrap(), 1);
+}
+
 pub async fn state_changes_leave_lines_as_they_are(store: &dyn Store) {
     let batch = shown(store, vec![job(0), job(1)]).await;
     let attempt = placed(store, at(&batch, 0)).await;

@@ -4,6 +4,7 @@
 //! function that gives a fresh store and a guard which keeps it alive. New behaviour of stores is
 //! written down here first.
 
+pub mod files;
 pub mod finishing;
 pub mod loading;
 pub mod nodes;
@@ -76,6 +77,13 @@ macro_rules! store_contract {
             nodes: open_batches_come_by_priority_and_age,
             nodes: end_of_a_batch_is_told_until_it_is_heard,
             finishing: ended_batches_are_found_by_owner_and_age,
+            files: uploaded_file_is_there_once_it_is_added,
+            files: files_are_listed_in_pages_either_way,
+            files: file_whose_time_is_over_is_not_there,
+            files: ended_batch_gives_its_files_and_a_retry_takes_them_back,
+            files: batch_that_is_refused_is_kept_with_its_reasons,
+            finishing: batch_whose_time_is_up_ends_its_jobs_as_expired,
+            finishing: unfinished_jobs_of_all_batches_are_counted,
             schedules: schedule_is_kept_as_it_was_said,
             schedules: due_schedules_are_judged_by_the_stores_clock,
             schedules: tick_is_fired_once_however_often_it_is_tried,
@@ -125,6 +133,7 @@ pub fn new_batch(key: Option<&str>) -> NewBatch {
         on_done: None,
         spec: BatchSpec::new(LineOptions::new("model-0")),
         models: vec![model(0), model(1)],
+        asked: None,
     }
 }
 

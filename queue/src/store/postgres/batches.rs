@@ -1,13 +1,15 @@
 //! Batches: reading, listing, pausing, cancelling, deleting, telling of their end.
 
 use super::super::decide::{self, Ended};
-use super::super::jobs::{HiddenBatch, Untold};
+use super::super::file_sql;
+use super::super::jobs::{HiddenBatch, NewBatch, Untold};
 use super::finish::{close_if_done, end_jobs};
 use super::rows::{self, BATCH_COLUMNS, Fields, JOB_NOW};
-use super::{Failure, PLAIN, PostgresStore, StoreError, WHOLE, limit, micros};
+use super::{Failure, PLAIN, PostgresStore, StoreError, WHOLE, limit, load, micros};
 use crate::batch::{Batch, BatchModel, INTERACTIVE_OWNER};
+use crate::file::RefusedLine;
 use crate::ids::{BatchId, BatchNo};
-use crate::state::{BatchStatus, JobState};
+use crate::state::{BatchEvent, BatchStatus, JobState, batch_after};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnection, PgRow};
 use std::collections::HashMap;
@@ -66,7 +68,7 @@ pub async fn list(
 pub async fn open(tx: &mut PgConnection) -> Result<Vec<Batch>, Failure> {
     let sql = format!(
         "SELECT {BATCH_COLUMNS} FROM batches \
-         WHERE visible = 1 AND status IN ('in_progress', 'cancelling') \
+         WHERE visible = 1 AND status IN ('in_progress', 'cancelling', 'finalizing') \
          ORDER BY CASE WHEN priority = 'interactive' THEN 0 ELSE 1 END, batch_no"
     );
     let found = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut *tx).await?;
@@ -244,32 +246,71 @@ pub async fn set_status(
     batch: BatchNo,
     status: BatchStatus,
 ) -> Result<(), Failure> {
-    sqlx::query(
-        "UPDATE batches SET status = $2, finished_at_us = clock.now, \
+    let sql = format!(
+        "UPDATE batches SET status = $2, \
+         finished_at_us = CASE WHEN $3 THEN clock.now END, \
          idempotency_key = CASE WHEN $4 THEN NULL ELSE idempotency_key END, tell_tries = 0, \
-         tell_at_us = CASE WHEN on_done IS NULL THEN NULL ELSE clock.now END \
-         FROM (SELECT CASE WHEN $3 THEN rbee_now_us() END AS now OFFSET 0) clock \
+         tell_at_us = CASE WHEN $3 AND on_done IS NOT NULL THEN clock.now END, {} \
+         FROM (SELECT rbee_now_us() AS now OFFSET 0) clock \
          WHERE batch_no = $1",
-    )
-    .bind(batch.0)
-    .bind(status.as_str())
-    .bind(status.is_terminal())
-    .bind(status.frees_key())
-    .execute(&mut *tx)
-    .await?;
+        decide::times_sql("clock.now")
+    );
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(batch.0)
+        .bind(status.as_str())
+        .bind(status.is_terminal())
+        .bind(status.frees_key())
+        .execute(&mut *tx)
+        .await?;
+    let outputs = match status {
+        status if status.is_terminal() => file_sql::OUTPUTS,
+        BatchStatus::InProgress => file_sql::NO_OUTPUTS,
+        _ => return Ok(()),
+    };
+    sqlx::query(outputs).bind(batch.0).execute(&mut *tx).await?;
     Ok(())
 }
 
+/// Keeps a batch that is refused as a whole.
+pub async fn refuse(
+    tx: &mut PgConnection,
+    new: &NewBatch,
+    reasons: &[RefusedLine],
+) -> Result<Batch, Failure> {
+    let no = load::create(tx, new).await?;
+    sqlx::query(
+        "UPDATE batches SET visible = 1, wanted_key = NULL, refused = $2 WHERE batch_no = $1",
+    )
+    .bind(no.0)
+    .bind(serde_json::to_string(reasons).expect("reasons are texts and numbers"))
+    .execute(&mut *tx)
+    .await?;
+    let failed = batch_after(BatchStatus::Validating, BatchEvent::Refuse)
+        .expect("a validating batch can be refused");
+    set_status(tx, no, failed).await?;
+    Ok(get(tx, &new.id).await?.ok_or(StoreError::NoSuchBatch)?)
+}
+
+pub async fn unfinished(tx: &mut PgConnection) -> Result<u64, Failure> {
+    let jobs: i64 = sqlx::query_scalar(file_sql::UNFINISHED)
+        .fetch_one(&mut *tx)
+        .await?;
+    Ok(u64::try_from(jobs).unwrap_or(0))
+}
+
 impl PostgresStore {
-    pub(super) async fn cancel(&self, batch: BatchNo) -> Result<u64, StoreError> {
-        self.call(WHOLE, &batch, |tx, batch| {
-            Box::pin(begin_cancel(tx, *batch))
+    /// Begins the end of a batch, as `decided`, and ends its queued jobs.
+    pub(super) async fn end_batch(
+        &self,
+        batch: BatchNo,
+        decided: fn(BatchStatus) -> Result<BatchStatus, StoreError>,
+    ) -> Result<u64, StoreError> {
+        self.call(WHOLE, &(batch, decided), |tx, (batch, decided)| {
+            Box::pin(begin_end(tx, *batch, *decided))
         })
         .await?;
         while self
-            .call(WHOLE, &batch, |tx, batch| {
-                Box::pin(cancel_chunk(tx, *batch))
-            })
+            .call(WHOLE, &batch, |tx, batch| Box::pin(end_chunk(tx, *batch)))
             .await?
         {}
         self.call(PLAIN, &batch, |tx, batch| {
@@ -279,17 +320,27 @@ impl PostgresStore {
     }
 }
 
-async fn begin_cancel(tx: &mut PgConnection, batch: BatchNo) -> Result<(), Failure> {
+async fn begin_end(
+    tx: &mut PgConnection,
+    batch: BatchNo,
+    decided: fn(BatchStatus) -> Result<BatchStatus, StoreError>,
+) -> Result<(), Failure> {
     let status = lock_status(tx, batch).await?;
-    let after = decide::cancel(status)?;
+    let after = decided(status)?;
     if after != status {
         set_status(tx, batch, after).await?;
     }
     Ok(())
 }
 
-/// Gives some queued jobs of a cancelling batch their error. False: none was left.
-async fn cancel_chunk(tx: &mut PgConnection, batch: BatchNo) -> Result<bool, Failure> {
+/// Gives some queued jobs of a batch that ends their error. False: none was left.
+async fn end_chunk(tx: &mut PgConnection, batch: BatchNo) -> Result<bool, Failure> {
+    let row = sqlx::query("SELECT status FROM batches WHERE batch_no = $1")
+        .bind(batch.0)
+        .fetch_optional(&mut *tx)
+        .await?
+        .ok_or(StoreError::NoSuchBatch)?;
+    let status = rows::status(&row)?;
     // Found by the index of queued jobs, locked in the order of all locks.
     let sql = format!(
         "SELECT {JOB_NOW} FROM (SELECT batch_no, idx FROM jobs \
@@ -305,7 +356,10 @@ async fn cancel_chunk(tx: &mut PgConnection, batch: BatchNo) -> Result<bool, Fai
         .await?;
     let ended = queued
         .iter()
-        .map(|row| Ok(Ended::cancelled(rows::job_ref(row)?, &rows::job_now(row)?)))
+        .map(|row| {
+            let (job, now) = (rows::job_ref(row)?, rows::job_now(row)?);
+            Ok(Ended::unfinished(job, &now, status))
+        })
         .collect::<Result<Vec<_>, StoreError>>()?;
     end_jobs(tx, &ended).await?;
     if !ended.is_empty() {
@@ -369,6 +423,7 @@ pub async fn delete_chunk(tx: &mut PgConnection, batch: BatchNo) -> Result<bool,
 /// Deletes what a batch has beside jobs.
 pub async fn delete_rest(tx: &mut PgConnection, batch: BatchNo) -> Result<(), Failure> {
     for sql in [
+        file_sql::NO_OUTPUTS,
         "DELETE FROM batch_models WHERE batch_no = $1",
         "DELETE FROM batches WHERE batch_no = $1",
     ] {

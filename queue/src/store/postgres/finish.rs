@@ -1,10 +1,10 @@
 //! Storing results: fenced, numbered, counted, in one transaction.
 
-use super::super::decide::{self, Ended, Tally};
+use super::super::decide::{self, BatchesNow, Ended, Tally};
 use super::super::jobs::{Finish, FinishOutcome};
 use super::Failure;
 use super::batches::set_status;
-use super::place::{columns, lock_jobs};
+use super::place::{columns, lock_batches, lock_jobs};
 use super::rows::{self, Fields};
 use crate::ids::{BatchNo, JobRef};
 use sqlx::postgres::{PgConnection, PgRow};
@@ -16,7 +16,15 @@ pub async fn finish(
 ) -> Result<Vec<FinishOutcome>, Failure> {
     let refs: Vec<JobRef> = finishes.iter().map(|finish| finish.job).collect();
     let jobs = lock_jobs(tx, &refs).await?;
-    let finishing = decide::finish(finishes, jobs);
+    let stopped: Vec<JobRef> = (finishes.iter())
+        .filter(|finish| decide::is_stopped(finish))
+        .map(|finish| finish.job)
+        .collect();
+    let batches = match stopped.is_empty() {
+        true => BatchesNow::default(),
+        false => lock_batches(tx, &stopped).await?,
+    };
+    let finishing = decide::finish(finishes, jobs, &batches);
     let (numbers, done) = end_jobs(tx, &finishing.ended).await?;
     Ok(finishing.outcomes(&numbers, &done))
 }

@@ -15,8 +15,9 @@ pub async fn create(tx: &mut PgConnection, new: &NewBatch) -> Result<BatchNo, Fa
         .expect("a spec has string keys only, so it is always JSON");
     let no: i64 = sqlx::query_scalar(
         "INSERT INTO batches (id, owner, name, wanted_key, status, spec, any_numerics, \
-         created_at_us, touched_at_us, priority, pinned_node, on_done) \
-         SELECT $1, $2, $3, $4, $5, $6, $7, now, now, $8, $9, $10 \
+         created_at_us, touched_at_us, priority, pinned_node, on_done, asked, expires_at_us, \
+         outputs_kept_us) \
+         SELECT $1, $2, $3, $4, $5, $6, $7, now, now, $8, $9, $10, $11, now + $12, $13 \
          FROM (SELECT rbee_now_us() AS now) clock RETURNING batch_no",
     )
     .bind(new.id.as_str())
@@ -29,6 +30,9 @@ pub async fn create(tx: &mut PgConnection, new: &NewBatch) -> Result<BatchNo, Fa
     .bind(new.priority.as_str())
     .bind(&new.pinned_node)
     .bind(&new.on_done)
+    .bind(new.asked_json())
+    .bind(new.window_us())
+    .bind(new.outputs_kept_us())
     .fetch_one(&mut *tx)
     .await?;
     for model in &new.models {

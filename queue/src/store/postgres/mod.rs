@@ -8,6 +8,7 @@
 mod batches;
 mod connection;
 mod copy;
+mod files;
 mod finish;
 mod load;
 mod nodes;
@@ -23,8 +24,9 @@ mod seal;
 mod tokens;
 
 use super::jobs::*;
-use super::{MAX_JOBS_A_CALL, Store, StoreError};
+use super::{MAX_JOBS_A_CALL, Store, StoreError, decide};
 use crate::batch::{Batch, BatchModel};
+use crate::file::RefusedLine;
 use crate::ids::{BatchId, BatchNo, JobIndex, JobRef, NodeInstance};
 use crate::node::{NodeReport, Renewal, StoredNode};
 use async_trait::async_trait;
@@ -68,6 +70,17 @@ impl Store for PostgresStore {
 
     async fn batch_seal(&self, batch: BatchNo) -> Result<Sealed, StoreError> {
         self.seal(batch).await
+    }
+
+    async fn batch_refuse(
+        &self,
+        new: NewBatch,
+        reasons: Vec<RefusedLine>,
+    ) -> Result<Batch, StoreError> {
+        self.call(WHOLE, &(new, reasons), |tx, (new, reasons)| {
+            Box::pin(batches::refuse(tx, new, reasons))
+        })
+        .await
     }
 
     async fn batch_delete(&self, batch: BatchNo) -> Result<bool, StoreError> {
@@ -155,7 +168,16 @@ impl Store for PostgresStore {
     }
 
     async fn batch_cancel(&self, batch: BatchNo) -> Result<u64, StoreError> {
-        self.cancel(batch).await
+        self.end_batch(batch, decide::cancel).await
+    }
+
+    async fn batch_expire(&self, batch: BatchNo) -> Result<u64, StoreError> {
+        self.end_batch(batch, decide::expire).await
+    }
+
+    async fn jobs_open(&self) -> Result<u64, StoreError> {
+        self.call(PLAIN, &(), |tx, ()| Box::pin(batches::unfinished(tx)))
+            .await
     }
 
     async fn model_resolve(&self, batch: BatchNo, model: BatchModel) -> Result<(), StoreError> {

@@ -194,7 +194,8 @@ async fn show(tx: &mut PgConnection, batch: BatchNo) -> Result<Shown, Failure> {
         .expect("a validating batch can be shown");
     let id: Option<String> = sqlx::query_scalar(
         "UPDATE batches SET visible = 1, status = $2, idempotency_key = wanted_key, \
-         shape = COALESCE(shape, $3) WHERE batch_no = $1 AND visible = 0 RETURNING id",
+         shape = COALESCE(shape, $3), in_progress_at_us = rbee_now_us() \
+         WHERE batch_no = $1 AND visible = 0 RETURNING id",
     )
     .bind(batch.0)
     .bind(shown.as_str())

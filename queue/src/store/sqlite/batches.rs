@@ -1,12 +1,14 @@
 //! Batches: reading, listing, pausing, cancelling, deleting.
 
 use super::super::decide::{self, Ended};
-use super::super::jobs::HiddenBatch;
+use super::super::file_sql;
+use super::super::jobs::{HiddenBatch, NewBatch};
 use super::rows::{self, BATCH_COLUMNS, Fields};
 use super::{SqliteStore, StoreError, Tx, now_us};
 use crate::batch::{Batch, BatchModel, INTERACTIVE_OWNER};
+use crate::file::RefusedLine;
 use crate::ids::{BatchId, BatchNo};
-use crate::state::{BatchStatus, JobState};
+use crate::state::{BatchEvent, BatchStatus, JobState, batch_after};
 use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteRow;
 use std::time::Duration;
@@ -194,40 +196,90 @@ impl SqliteStore {
         batch: BatchNo,
         status: BatchStatus,
     ) -> Result<(), StoreError> {
-        let finished_at = status.is_terminal().then(now_us);
-        sqlx::query(
+        let now = now_us();
+        let sql = format!(
             "UPDATE batches SET status = $2, finished_at_us = $3, \
              idempotency_key = CASE WHEN $4 THEN NULL ELSE idempotency_key END, \
              tell_tries = 0, \
-             tell_at_us = CASE WHEN on_done IS NULL THEN NULL ELSE $3 END \
+             tell_at_us = CASE WHEN on_done IS NULL THEN NULL ELSE $3 END, {} \
              WHERE batch_no = $1",
-        )
-        .bind(batch.0)
-        .bind(status.as_str())
-        .bind(finished_at)
-        .bind(status.frees_key())
-        .execute(&mut **tx)
-        .await
-        .map(drop)
-        .map_err(|error| self.error(error))
+            decide::times_sql("$5")
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(batch.0)
+            .bind(status.as_str())
+            .bind(status.is_terminal().then_some(now))
+            .bind(status.frees_key())
+            .bind(now)
+            .execute(&mut **tx)
+            .await
+            .map_err(|error| self.error(error))?;
+        let outputs = match status {
+            status if status.is_terminal() => file_sql::OUTPUTS,
+            BatchStatus::InProgress => file_sql::NO_OUTPUTS,
+            _ => return Ok(()),
+        };
+        sqlx::query(outputs)
+            .bind(batch.0)
+            .execute(&mut **tx)
+            .await
+            .map(drop)
+            .map_err(|error| self.error(error))
     }
 
-    pub(super) async fn cancel(&self, batch: BatchNo) -> Result<u64, StoreError> {
+    /// Keeps a batch that is refused as a whole.
+    pub(super) async fn refuse(
+        &self,
+        new: NewBatch,
+        reasons: &[RefusedLine],
+    ) -> Result<Batch, StoreError> {
+        let mut tx = self.begin().await?;
+        let (id, no) = self.create_in(&mut tx, new).await?;
+        sqlx::query(
+            "UPDATE batches SET visible = 1, wanted_key = NULL, refused = $2 WHERE batch_no = $1",
+        )
+        .bind(no.0)
+        .bind(serde_json::to_string(reasons).expect("reasons are texts and numbers"))
+        .execute(&mut *tx)
+        .await
+        .map_err(|error| self.error(error))?;
+        let failed = batch_after(BatchStatus::Validating, BatchEvent::Refuse)
+            .expect("a validating batch can be refused");
+        self.set_status(&mut tx, no, failed).await?;
+        self.commit(tx).await?;
+        self.get(&id).await?.ok_or(StoreError::NoSuchBatch)
+    }
+
+    pub(super) async fn unfinished(&self) -> Result<u64, StoreError> {
+        let jobs: i64 = sqlx::query_scalar(file_sql::UNFINISHED)
+            .fetch_one(&self.readers)
+            .await
+            .map_err(|error| self.error(error))?;
+        Ok(u64::try_from(jobs).unwrap_or(0))
+    }
+
+    /// Begins the end of a batch, as `decided`, and ends its queued jobs.
+    pub(super) async fn end_batch(
+        &self,
+        batch: BatchNo,
+        decided: fn(BatchStatus) -> Result<BatchStatus, StoreError>,
+    ) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
         let status = self.status_of(&mut tx, batch).await?;
-        let after = decide::cancel(status)?;
+        let after = decided(status)?;
         if after != status {
             self.set_status(&mut tx, batch, after).await?;
         }
         self.commit(tx).await?;
-        while self.cancel_chunk(batch).await? {}
+        while self.end_chunk(batch).await? {}
         let counts = self.count_rows(batch).await?;
         Ok(counts[JobState::Placed.number() as usize])
     }
 
-    /// Gives some queued jobs of a cancelling batch their error. False: none was left.
-    async fn cancel_chunk(&self, batch: BatchNo) -> Result<bool, StoreError> {
+    /// Gives some queued jobs of a batch that ends their error. False: none was left.
+    async fn end_chunk(&self, batch: BatchNo) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
+        let status = self.status_of(&mut tx, batch).await?;
         let queued = sqlx::query(
             "SELECT batch_no, idx, state, attempt, model_no, crashes, finish_no FROM jobs \
              WHERE batch_no = $1 AND state = 0 ORDER BY idx LIMIT $2",
@@ -240,7 +292,10 @@ impl SqliteStore {
         let more = !queued.is_empty();
         let ended = queued
             .iter()
-            .map(|row| Ok(Ended::cancelled(rows::job_ref(row)?, &rows::job_now(row)?)))
+            .map(|row| {
+                let (job, now) = (rows::job_ref(row)?, rows::job_now(row)?);
+                Ok(Ended::unfinished(job, &now, status))
+            })
             .collect::<Result<Vec<_>, StoreError>>()?;
         self.end_jobs(&mut tx, &ended).await?;
         self.close_if_done(&mut tx, batch).await?;
@@ -283,6 +338,7 @@ impl SqliteStore {
         }
         let mut tx = self.begin().await?;
         for sql in [
+            file_sql::NO_OUTPUTS,
             "DELETE FROM batch_models WHERE batch_no = $1",
             "DELETE FROM batches WHERE batch_no = $1",
         ] {

@@ -21,7 +21,12 @@ impl SqliteStore {
         let mut tx = self.begin().await?;
         let refs: Vec<JobRef> = finishes.iter().map(|finish| finish.job).collect();
         let jobs = self.jobs_now(&mut tx, &refs).await?;
-        let finishing = decide::finish(&finishes, jobs);
+        let stopped: Vec<JobRef> = (finishes.iter())
+            .filter(|finish| decide::is_stopped(finish))
+            .map(|finish| finish.job)
+            .collect();
+        let batches = self.batches_now(&mut tx, &stopped).await?;
+        let finishing = decide::finish(&finishes, jobs, &batches);
         let (numbers, done) = self.end_jobs(&mut tx, &finishing.ended).await?;
         self.commit(tx).await?;
         Ok(finishing.outcomes(&numbers, &done))

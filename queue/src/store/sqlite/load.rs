@@ -32,13 +32,16 @@ impl SqliteStore {
         tx: &mut Tx,
         new: NewBatch,
     ) -> Result<(BatchId, BatchNo), StoreError> {
+        let asked = new.asked_json();
+        let (window_us, outputs_kept_us) = (new.window_us(), new.outputs_kept_us());
         let id = new.id;
         let spec = serde_json::to_string(&new.spec)
             .expect("a spec has string keys only, so it is always JSON");
         let no: i64 = sqlx::query_scalar(
             "INSERT INTO batches (id, owner, name, wanted_key, status, spec, any_numerics, \
-             created_at_us, touched_at_us, priority, pinned_node, on_done) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11) RETURNING batch_no",
+             created_at_us, touched_at_us, priority, pinned_node, on_done, asked, expires_at_us, \
+             outputs_kept_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11, $12, \
+             $8 + $13, $14) RETURNING batch_no",
         )
         .bind(id.as_str())
         .bind(new.owner)
@@ -51,6 +54,9 @@ impl SqliteStore {
         .bind(new.priority.as_str())
         .bind(new.pinned_node)
         .bind(new.on_done)
+        .bind(asked)
+        .bind(window_us)
+        .bind(outputs_kept_us)
         .fetch_one(&mut **tx)
         .await
         .map_err(|error| self.error(error))?;
@@ -268,11 +274,13 @@ impl SqliteStore {
             .expect("a validating batch can be shown");
         sqlx::query(
             "UPDATE batches SET visible = 1, status = $2, idempotency_key = wanted_key, \
-             shape = COALESCE(shape, $3) WHERE batch_no = $1 AND visible = 0",
+             shape = COALESCE(shape, $3), in_progress_at_us = $4 \
+             WHERE batch_no = $1 AND visible = 0",
         )
         .bind(batch.0)
         .bind(shown.as_str())
         .bind(rows::shape_word(Shape::Short))
+        .bind(now_us())
         .execute(&mut *tx)
         .await
         .map_err(|error| self.error(error))?;

@@ -4,6 +4,7 @@
 //! write transaction begins IMMEDIATE, so that it never fails halfway for want of the lock.
 
 mod batches;
+mod files;
 mod finish;
 mod load;
 mod nodes;
@@ -17,8 +18,9 @@ mod tokens;
 
 use super::jobs::*;
 use super::seen::Loads;
-use super::{MAX_JOBS_A_CALL, Store, StoreError, network_fs};
+use super::{MAX_JOBS_A_CALL, Store, StoreError, decide, network_fs};
 use crate::batch::{Batch, BatchModel};
+use crate::file::RefusedLine;
 use crate::ids::{BatchId, BatchNo, JobIndex, JobRef, NodeInstance};
 use crate::node::{NodeReport, Renewal, StoredNode};
 use async_trait::async_trait;
@@ -225,6 +227,14 @@ impl Store for SqliteStore {
         self.seal(batch).await
     }
 
+    async fn batch_refuse(
+        &self,
+        new: NewBatch,
+        reasons: Vec<RefusedLine>,
+    ) -> Result<Batch, StoreError> {
+        self.refuse(new, &reasons).await
+    }
+
     async fn batch_delete(&self, batch: BatchNo) -> Result<bool, StoreError> {
         self.delete(batch).await
     }
@@ -284,7 +294,15 @@ impl Store for SqliteStore {
     }
 
     async fn batch_cancel(&self, batch: BatchNo) -> Result<u64, StoreError> {
-        self.cancel(batch).await
+        self.end_batch(batch, decide::cancel).await
+    }
+
+    async fn batch_expire(&self, batch: BatchNo) -> Result<u64, StoreError> {
+        self.end_batch(batch, decide::expire).await
+    }
+
+    async fn jobs_open(&self) -> Result<u64, StoreError> {
+        self.unfinished().await
     }
 
     async fn model_resolve(&self, batch: BatchNo, model: BatchModel) -> Result<(), StoreError> {

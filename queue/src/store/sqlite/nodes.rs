@@ -229,7 +229,7 @@ impl SqliteStore {
     pub(super) async fn open_batches(&self) -> Result<Vec<Batch>, StoreError> {
         let sql = format!(
             "SELECT {BATCH_COLUMNS} FROM batches \
-             WHERE visible = 1 AND status IN ('in_progress', 'cancelling') \
+             WHERE visible = 1 AND status IN ('in_progress', 'cancelling', 'finalizing') \
              ORDER BY CASE WHEN priority = 'interactive' THEN 0 ELSE 1 END, batch_no"
         );
         let found = sqlx::query(AssertSqlSafe(sql))

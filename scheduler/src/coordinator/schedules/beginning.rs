@@ -43,6 +43,7 @@ pub(super) fn new_batch(schedule: &Schedule, tick_us: i64, id: BatchId) -> NewBa
         on_done: None,
         spec: plan.spec.clone(),
         models: Vec::new(),
+        asked: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::Server;
 use super::super::auth::SeesAll;
-use super::super::error::ApiError;
+use super::super::error::{ApiError, within};
 use super::super::types::{Calendar, CalendarTick, TickView};
 use super::cron_of;
 use axum::Json;
@@ -32,7 +32,7 @@ pub async fn calendar(
     _: SeesAll,
     Query(query): Query<CalendarQuery>,
 ) -> Result<Json<Calendar>, ApiError> {
-    let days = query.days.unwrap_or(USUAL_DAYS).clamp(1, MAX_DAYS);
+    let days = within("days", query.days, USUAL_DAYS, 1..=MAX_DAYS)?;
     let store = server.batches.store();
     let now = store.clock_us().await?;
     let schedules = store.schedule_list().await?;

@@ -9,7 +9,7 @@ pub use calendar::calendar;
 
 use super::Server;
 use super::auth::{Admin, SeesAll};
-use super::error::ApiError;
+use super::error::{ApiError, within};
 use super::types::{Listing, RunView, ScheduleView};
 use crate::coordinator::ScheduleSettings;
 use crate::schedule::{CronSchedule, Zone};
@@ -204,7 +204,7 @@ pub async fn runs(
     Query(query): Query<RunsQuery>,
 ) -> Result<Json<Listing<RunView>>, ApiError> {
     let schedule = server.schedule(&id).await?;
-    let limit = query.limit.unwrap_or(USUAL_RUNS).clamp(1, MAX_RUNS);
+    let limit = within("limit", query.limit, USUAL_RUNS, 1..=MAX_RUNS)?;
     let store = server.batches.store();
     let mut runs = store
         .run_list(schedule.no, query.before.map(RunNo), limit + 1)

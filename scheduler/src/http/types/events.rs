@@ -9,6 +9,7 @@ use rbee_queue::store::Finished;
 use rbee_queue::{BatchId, BatchStatus, JobError, JobState, JobStats, NodeState, Outcome, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 /// The names of events.
 pub mod event {
@@ -102,15 +103,17 @@ pub struct Trouble {
 }
 
 /// A job as clients see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobView {
     /// Its batch.
+    #[schema(value_type = String)]
     pub batch: BatchId,
     /// Its place in the batch.
     pub index: u64,
     /// Its physical input line.
     pub line_number: u64,
     /// Its state; a placed job runs or is about to.
+    #[schema(value_type = String)]
     pub state: JobState,
     /// How often it was placed.
     pub attempt: u64,
@@ -124,6 +127,7 @@ pub struct JobView {
     pub result: Option<Value>,
     /// How it went.
     #[serde(default)]
+    #[schema(value_type = Option<Value>)]
     pub stats: Option<JobStats>,
 }
 
