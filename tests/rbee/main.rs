@@ -3,6 +3,7 @@
 mod bench;
 mod cluster;
 mod deploy;
+mod diff;
 mod disk;
 mod engine;
 mod face;

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod cancel;
 pub mod completions;
+pub mod diff;
 pub mod export;
 pub mod infer;
 pub mod list;
@@ -119,6 +120,7 @@ pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
         (Command::List(args), _) => list::run(&context(None)?, args).await,
         (Command::Status(args), _) => status::run(&context(None)?, args).await,
         (Command::Export(args), _) => export::run(&context(None)?, args).await,
+        (Command::Diff(args), _) => diff::run(&context(None)?, args).await,
         (Command::Verify(args), _) => verify::run(&context(None)?, args).await,
         (Command::Token(args), _) => token::run(&context(None)?, args).await,
         (Command::Models(args), _) => models::run(&context(None)?, args).await,

@@ -212,6 +212,7 @@ impl Run<'_> {
         let rendering = Rendering {
             shape,
             with_stats: self.args.with_stats,
+            ..Rendering::default()
         };
         let work = results::write(&self.home.batches, &batch.id, rendering, &self.destinations);
         self.context.interrupt.or(self.kept(), work).await
