@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cancel, completions, diff, export, infer, list, logs, models, nodes, pause, purge,
+    bench, cancel, completions, diff, export, infer, list, logs, models, nodes, pause, plan, purge,
     resume, retry, run, schedule, serve, status, submit, token, verify, watch, worker,
 };
 use crate::exit_code::EXIT_CODES_HELP;
@@ -73,6 +73,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Run(Box<run::RunArgs>),
+    Plan(Box<plan::PlanArgs>),
     Infer(Box<infer::InferArgs>),
     Bench(Box<bench::BenchArgs>),
     Serve(Box<serve::ServeArgs>),

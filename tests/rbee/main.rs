@@ -18,6 +18,7 @@ mod logits;
 mod models;
 mod oracles;
 mod output;
+mod plan;
 mod real_models;
 mod real_run;
 mod redis;

@@ -11,6 +11,7 @@ pub mod logs;
 pub mod models;
 pub mod nodes;
 pub mod pause;
+pub mod plan;
 pub mod purge;
 pub mod resume;
 pub mod retry;
@@ -98,6 +99,7 @@ pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
         (Command::Worker(args), Some(child)) => {
             worker::run(&context(Some(&child))?, *args, child).await
         }
+        (Command::Plan(args), _) => plan::run(&context(None)?, *args).await,
         (Command::Infer(args), _) => infer::run(&context(None)?, *args).await,
         (Command::Serve(args), None) => match serve::supervise(&args, talk).await? {
             Some(code) => Ok(code),

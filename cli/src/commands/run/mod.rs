@@ -6,8 +6,8 @@
 mod args;
 mod claim;
 mod compute;
-mod input;
-mod models;
+pub mod input;
+pub mod models;
 mod summary;
 mod watch;
 
@@ -238,7 +238,7 @@ fn announce(talk: &Talk, claim: &Claim, start: Start) {
 }
 
 /// An input that is no list of jobs is wrong usage; one that cannot be read is an error.
-fn read_failure(error: ReadError, input: &Input) -> Failure {
+pub fn read_failure(error: ReadError, input: &Input) -> Failure {
     let sentence = format!("{}: {error}", input.name());
     match error {
         ReadError::Io(_) => Failure::Program(anyhow::anyhow!(sentence)),
