@@ -68,8 +68,12 @@ impl Request {
     /// What equal answers are known by, where equal requests have equal answers: greedy ones, and ones with a seed of
     /// their own. It leaves out the model's name and who asks.
     pub fn work(&self) -> Option<ContentHash> {
-        let determined = self.params.temperature == 0.0 || self.params.seed.is_some();
-        determined.then(|| ContentHash::of(self, None))
+        self.is_determined().then(|| ContentHash::of(self, None))
+    }
+
+    /// Whether equal requests have equal answers.
+    pub fn is_determined(&self) -> bool {
+        self.params.temperature == 0.0 || self.params.seed.is_some()
     }
 }
 

@@ -6,6 +6,7 @@ mod deploy;
 mod diff;
 mod disk;
 mod engine;
+mod equal_jobs;
 mod face;
 mod faults;
 mod hub;

@@ -3,6 +3,7 @@
 //! Owns the order of those writes: the store first, then the queue; a result is committed, then
 //! the inbox forgets it. Whatever is cut off in between, `resume` and `sweep` put right.
 
+mod equal;
 mod export;
 mod purge;
 mod submit;

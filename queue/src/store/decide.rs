@@ -6,7 +6,7 @@
 
 use super::jobs::{Finish, FinishOutcome, Place, PlaceOutcome, Refusal, Release, ReleaseCause};
 use crate::ids::{Attempt, BatchNo, JobRef};
-use crate::record::{JobError, Outcome, RECORD_VERSION, ResultRecord};
+use crate::record::{CIRCUMSTANCE_CODES, JobError, Outcome, RECORD_VERSION, ResultRecord};
 use crate::state::{BatchEvent, BatchStatus, JobEvent, JobState, batch_after, job_after};
 use crate::store::StoreError;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,6 +23,8 @@ pub struct JobNow {
     pub model: Option<i64>,
     /// The number of its last result; a retried job has one too.
     pub finish_no: Option<i64>,
+    /// Queued jobs wait for its answer.
+    pub leads: bool,
 }
 
 pub type JobsNow = HashMap<JobRef, JobNow>;
@@ -100,7 +102,7 @@ pub fn place<'a>(
 }
 
 /// A job that gets its result in the running transaction, which has already checked that it may.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ended {
     pub job: JobRef,
     pub attempt: i64,
@@ -114,6 +116,8 @@ pub struct Ended {
     pub stats: Option<String>,
     /// The number of the result that this one takes the place of.
     pub replaces: Option<i64>,
+    /// Queued jobs wait for this answer.
+    pub leads: bool,
 }
 
 impl Ended {
@@ -132,7 +136,14 @@ impl Ended {
             output_tokens: i64::from(usage.completion_tokens),
             stats: None,
             replaces: now.finish_no,
+            leads: now.leads,
         }
+    }
+
+    /// Whether it says something about every equal job.
+    fn is_verdict(&self) -> bool {
+        let code = self.error_code.as_deref();
+        code.is_none_or(|code| !CIRCUMSTANCE_CODES.contains(&code))
     }
 
     /// A queued job of a cancelled batch.
@@ -143,6 +154,55 @@ impl Ended {
         };
         Ended::new(job, now, JobState::Cancelled, &record)
     }
+}
+
+/// A queued job that waits for another one's answer.
+#[derive(Debug)]
+pub struct Follower {
+    pub leader: JobRef,
+    pub job: JobRef,
+    pub now: JobNow,
+}
+
+/// Ended jobs that others wait for.
+#[derive(Debug, Default)]
+pub struct Leaders {
+    /// Their answers are the others' too.
+    pub answered: Vec<JobRef>,
+    /// They failed by circumstance: the others are computed themselves.
+    pub lost: Vec<JobRef>,
+}
+
+/// Which ended jobs others wait for.
+pub fn leaders(ended: &[Ended]) -> Leaders {
+    let mut leaders = Leaders::default();
+    for end in ended.iter().filter(|end| end.leads) {
+        match end.is_verdict() {
+            true => leaders.answered.push(end.job),
+            false => leaders.lost.push(end.job),
+        }
+    }
+    leaders
+}
+
+/// The ended jobs, and behind them those that get their answers.
+pub fn follow(ended: &[Ended], followers: Vec<Follower>) -> Vec<Ended> {
+    let answers: HashMap<JobRef, &Ended> = ended.iter().map(|end| (end.job, end)).collect();
+    let mut all = ended.to_vec();
+    for follower in followers {
+        let waits = job_after(follower.now.state, JobEvent::Place).is_some();
+        let answer = answers.get(&follower.leader);
+        if let (true, false, Some(answer)) = (waits, answers.contains_key(&follower.job), answer) {
+            all.push(Ended {
+                job: follower.job,
+                attempt: follower.now.attempt,
+                replaces: follower.now.finish_no,
+                leads: false,
+                ..(*answer).clone()
+            });
+        }
+    }
+    all
 }
 
 /// The results that hold.

@@ -61,6 +61,8 @@ pub struct NewJob {
     pub content: ContentHash,
     /// Its model; for a bad line its error.
     pub verdict: Result<ModelNo, JobError>,
+    /// An earlier job of the batch and the model whose answer is its own too: it waits for that, and is not placed.
+    pub same_as: Option<JobIndex>,
 }
 
 /// What became of a filled batch.

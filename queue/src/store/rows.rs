@@ -4,7 +4,7 @@
 //! implementations' ([`Fields`]), and so is the SQL that selects it.
 
 use super::StoreError;
-use super::decide::{BatchNow, JobNow};
+use super::decide::{BatchNow, Follower, JobNow};
 use super::jobs::{StoredJob, StoredResult};
 use crate::batch::{Batch, BatchModel, BatchSpec, Counts, Priority};
 use crate::ids::{
@@ -179,6 +179,20 @@ pub fn job_now(row: &impl Fields) -> Result<JobNow, StoreError> {
         crashes: row.int("crashes")?,
         model: row.int_or_null("model_no")?,
         finish_no: row.int_or_null("finish_no")?,
+        leads: row.int("leads")? != 0,
+    })
+}
+
+/// A job that waits for another one's answer, and that one.
+pub fn follower(row: &impl Fields) -> Result<Follower, StoreError> {
+    let job = job_ref(row)?;
+    Ok(Follower {
+        leader: JobRef {
+            index: JobIndex(row.count("same_as")?),
+            ..job
+        },
+        job,
+        now: job_now(row)?,
     })
 }
 

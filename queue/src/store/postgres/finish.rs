@@ -2,12 +2,14 @@
 
 use super::super::decide::{self, Ended, Tally};
 use super::super::jobs::{Finish, FinishOutcome};
-use super::Failure;
+use super::{Failure, StoreError};
 use super::batches::set_status;
 use super::place::{columns, lock_jobs};
-use super::rows::{self, Fields};
+use super::rows::{self, Fields, JOB_NOW};
 use crate::ids::{BatchNo, JobRef};
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnection, PgRow};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub async fn finish(
@@ -27,6 +29,7 @@ pub async fn end_jobs(
     tx: &mut PgConnection,
     ended: &[Ended],
 ) -> Result<(Vec<i64>, BTreeSet<BatchNo>), Failure> {
+    let ended = &*with_followers(tx, ended).await?;
     let mut first = BTreeMap::new();
     let mut done = BTreeSet::new();
     // In the order of the batches' numbers, whose rows are locked by this until the commit.
@@ -43,6 +46,43 @@ pub async fn end_jobs(
         write_results(tx, ended, &numbers).await?;
     }
     Ok((numbers, done))
+}
+
+/// The same jobs, and behind them those that wait for their answers, locked. Jobs that wait for an answer which will not
+/// come are let go.
+async fn with_followers<'e>(
+    tx: &mut PgConnection,
+    ended: &'e [Ended],
+) -> Result<Cow<'e, [Ended]>, Failure> {
+    let leaders = decide::leaders(ended);
+    if !leaders.lost.is_empty() {
+        let (batches, indices) = columns(leaders.lost.iter().copied());
+        sqlx::query(
+            "UPDATE jobs SET same_as = NULL FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS v(b, i) \
+             WHERE jobs.batch_no = v.b AND jobs.same_as = v.i AND jobs.state = 0",
+        )
+        .bind(batches)
+        .bind(indices)
+        .execute(&mut *tx)
+        .await?;
+    }
+    if leaders.answered.is_empty() {
+        return Ok(Cow::Borrowed(ended));
+    }
+    let sql = format!(
+        "SELECT {JOB_NOW} FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS v(b, i) \
+         JOIN jobs j ON j.batch_no = v.b AND j.same_as = v.i AND j.state = 0 \
+         ORDER BY j.batch_no, j.idx FOR UPDATE OF j"
+    );
+    let (batches, indices) = columns(leaders.answered.iter().copied());
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(batches)
+        .bind(indices)
+        .fetch_all(&mut *tx)
+        .await?;
+    let followers = found.iter().map(rows::follower);
+    let followers = followers.collect::<Result<_, StoreError>>()?;
+    Ok(Cow::Owned(decide::follow(ended, followers)))
 }
 
 /// Raises the counters; returns them.

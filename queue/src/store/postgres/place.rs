@@ -24,6 +24,7 @@ pub async fn queued(tx: &mut PgConnection, query: &QueuedQuery) -> Result<Vec<Qu
                 ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before \
             FROM (SELECT batch_no, idx, blamed, losses FROM jobs \
               WHERE batch_no = $1 AND model_no BETWEEN $3 AND $3 AND state = 0 \
+              AND same_as IS NULL \
               AND EXISTS (SELECT 1 FROM batches WHERE batch_no = $1 AND visible = 1 \
                 AND status = $2 AND paused_reason IS NULL) \
               ORDER BY batch_no, model_no, idx LIMIT $4) j \
@@ -58,7 +59,8 @@ pub async fn waiting(tx: &mut PgConnection, batch: BatchNo) -> Result<Vec<JobSum
     let found = sqlx::query(
         "SELECT m.model_no, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
            WHERE j.batch_no = m.batch_no AND j.model_no BETWEEN m.model_no AND m.model_no \
-           AND j.state = 0 ORDER BY j.batch_no, j.model_no, j.idx LIMIT $2) q) AS queued, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
+           AND j.state = 0 AND j.same_as IS NULL \
+           ORDER BY j.batch_no, j.model_no, j.idx LIMIT $2) q) AS queued, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
            WHERE j.batch_no = m.batch_no AND j.state = 1 AND j.model_no = m.model_no \
            LIMIT $2) q) AS placed \
          FROM batch_models m WHERE m.batch_no = $1 ORDER BY m.model_no",

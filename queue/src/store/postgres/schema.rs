@@ -7,7 +7,7 @@ use super::Failure;
 use sqlx::postgres::PgConnection;
 
 /// Every migration: its number and its SQL.
-const MIGRATIONS: [(i64, &str); 4] = [
+const MIGRATIONS: [(i64, &str); 5] = [
     (
         1,
         include_str!("../../../../migrations/postgres/0001_batches.sql"),
@@ -23,6 +23,10 @@ const MIGRATIONS: [(i64, &str); 4] = [
     (
         4,
         include_str!("../../../../migrations/postgres/0004_tokens.sql"),
+    ),
+    (
+        6,
+        include_str!("../../../../migrations/postgres/0006_equal_jobs.sql"),
     ),
 ];
 

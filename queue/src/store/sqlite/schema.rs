@@ -6,7 +6,7 @@
 use sqlx::{AssertSqlSafe, SqlitePool};
 
 /// Every migration: its number and its SQL.
-const MIGRATIONS: [(i64, &str); 4] = [
+const MIGRATIONS: [(i64, &str); 5] = [
     (
         1,
         include_str!("../../../../migrations/sqlite/0001_batches.sql"),
@@ -22,6 +22,10 @@ const MIGRATIONS: [(i64, &str); 4] = [
     (
         4,
         include_str!("../../../../migrations/sqlite/0004_tokens.sql"),
+    ),
+    (
+        6,
+        include_str!("../../../../migrations/sqlite/0006_equal_jobs.sql"),
     ),
 ];
 
