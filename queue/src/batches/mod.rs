@@ -7,6 +7,7 @@ mod equal;
 mod export;
 mod purge;
 mod submit;
+mod take_over;
 mod work;
 
 pub use export::{Export, ExportLine, PageRenderer};

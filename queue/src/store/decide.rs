@@ -121,7 +121,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    fn new(job: JobRef, now: &JobNow, state: JobState, record: &ResultRecord) -> Ended {
+    pub fn new(job: JobRef, now: &JobNow, state: JobState, record: &ResultRecord) -> Ended {
         let (error_code, usage) = match &record.outcome {
             Outcome::Completed(completed) => (None, completed.usage),
             Outcome::Failed(error) => (Some(error.code.clone()), Default::default()),
@@ -141,7 +141,7 @@ impl Ended {
     }
 
     /// Whether it says something about every equal job.
-    fn is_verdict(&self) -> bool {
+    pub fn is_verdict(&self) -> bool {
         let code = self.error_code.as_deref();
         code.is_none_or(|code| !CIRCUMSTANCE_CODES.contains(&code))
     }
@@ -154,55 +154,6 @@ impl Ended {
         };
         Ended::new(job, now, JobState::Cancelled, &record)
     }
-}
-
-/// A queued job that waits for another one's answer.
-#[derive(Debug)]
-pub struct Follower {
-    pub leader: JobRef,
-    pub job: JobRef,
-    pub now: JobNow,
-}
-
-/// Ended jobs that others wait for.
-#[derive(Debug, Default)]
-pub struct Leaders {
-    /// Their answers are the others' too.
-    pub answered: Vec<JobRef>,
-    /// They failed by circumstance: the others are computed themselves.
-    pub lost: Vec<JobRef>,
-}
-
-/// Which ended jobs others wait for.
-pub fn leaders(ended: &[Ended]) -> Leaders {
-    let mut leaders = Leaders::default();
-    for end in ended.iter().filter(|end| end.leads) {
-        match end.is_verdict() {
-            true => leaders.answered.push(end.job),
-            false => leaders.lost.push(end.job),
-        }
-    }
-    leaders
-}
-
-/// The ended jobs, and behind them those that get their answers.
-pub fn follow(ended: &[Ended], followers: Vec<Follower>) -> Vec<Ended> {
-    let answers: HashMap<JobRef, &Ended> = ended.iter().map(|end| (end.job, end)).collect();
-    let mut all = ended.to_vec();
-    for follower in followers {
-        let waits = job_after(follower.now.state, JobEvent::Place).is_some();
-        let answer = answers.get(&follower.leader);
-        if let (true, false, Some(answer)) = (waits, answers.contains_key(&follower.job), answer) {
-            all.push(Ended {
-                job: follower.job,
-                attempt: follower.now.attempt,
-                replaces: follower.now.finish_no,
-                leads: false,
-                ..(*answer).clone()
-            });
-        }
-    }
-    all
 }
 
 /// The results that hold.

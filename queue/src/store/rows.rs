@@ -4,8 +4,9 @@
 //! implementations' ([`Fields`]), and so is the SQL that selects it.
 
 use super::StoreError;
-use super::decide::{BatchNow, Follower, JobNow};
+use super::decide::{BatchNow, JobNow};
 use super::jobs::{StoredJob, StoredResult};
+use super::shared_answers::Follower;
 use crate::batch::{Batch, BatchModel, BatchSpec, Counts, Priority};
 use crate::ids::{
     Attempt, BatchId, BatchNo, ContentHash, JobIndex, JobKey, JobRef, ModelNo, ModelSha,

@@ -4,6 +4,7 @@
 //! function that gives a fresh store and a guard which keeps it alive. New behaviour of stores is
 //! written down here first.
 
+pub mod adopting;
 pub mod equal;
 pub mod finishing;
 pub mod loading;
@@ -62,6 +63,8 @@ macro_rules! store_contract {
             equal: equal_job_waits_for_no_place_and_gets_the_same_answer,
             equal: verdicts_are_shared_and_circumstances_are_not,
             equal: equal_jobs_are_cancelled_and_run_again_by_themselves,
+            adopting: answers_are_taken_over_by_queued_jobs_only,
+            adopting: taken_over_answers_pin_their_numerics,
             equal: equal_job_of_a_crashing_one_runs_itself,
             reading: pages_give_every_job_once_in_input_order,
             reading: page_is_bounded_in_bytes,

@@ -1,10 +1,11 @@
 //! Storing results: fenced, numbered, counted, in one transaction.
 
 use super::super::decide::{self, Ended, Tally};
-use super::super::jobs::{Finish, FinishOutcome};
+use super::super::jobs::{Adoption, Finish, FinishOutcome};
+use super::super::shared_answers;
 use super::{Failure, StoreError};
 use super::batches::set_status;
-use super::place::{columns, lock_jobs};
+use super::place::{columns, lock_jobs, pins, read_batches, write_pin};
 use super::rows::{self, Fields, JOB_NOW};
 use crate::ids::{BatchNo, JobRef};
 use sqlx::AssertSqlSafe;
@@ -21,6 +22,20 @@ pub async fn finish(
     let finishing = decide::finish(finishes, jobs);
     let (numbers, done) = end_jobs(tx, &finishing.ended).await?;
     Ok(finishing.outcomes(&numbers, &done))
+}
+
+pub async fn adopt(tx: &mut PgConnection, adoption: &Adoption) -> Result<u64, Failure> {
+    let refs: Vec<JobRef> = adoption.refs().collect();
+    let jobs = lock_jobs(tx, &refs).await?;
+    // Read after the jobs are locked: a cancel that this does not see waits for these jobs.
+    let batches = read_batches(tx, &refs).await?;
+    let pins = pins(tx, &batches).await?;
+    let adopting = shared_answers::adopt(adoption, jobs, &batches, &pins);
+    if let Some((slot, numerics)) = &adopting.pin {
+        write_pin(tx, *slot, numerics).await?;
+    }
+    let (numbers, _) = end_jobs(tx, &adopting.ended).await?;
+    Ok(numbers.len() as u64)
 }
 
 /// Writes states, results, finish numbers and counters of locked jobs, and moves batches on whose
@@ -54,7 +69,7 @@ async fn with_followers<'e>(
     tx: &mut PgConnection,
     ended: &'e [Ended],
 ) -> Result<Cow<'e, [Ended]>, Failure> {
-    let leaders = decide::leaders(ended);
+    let leaders = shared_answers::leaders(ended);
     if !leaders.lost.is_empty() {
         let (batches, indices) = columns(leaders.lost.iter().copied());
         sqlx::query(
@@ -82,7 +97,7 @@ async fn with_followers<'e>(
         .await?;
     let followers = found.iter().map(rows::follower);
     let followers = followers.collect::<Result<_, StoreError>>()?;
-    Ok(Cow::Owned(decide::follow(ended, followers)))
+    Ok(Cow::Owned(shared_answers::follow(ended, followers)))
 }
 
 /// Raises the counters; returns them.

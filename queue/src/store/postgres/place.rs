@@ -119,14 +119,24 @@ async fn write_places(tx: &mut PgConnection, placing: &Placing<'_>) -> Result<()
     .bind(JobState::Placed.number() as i16)
     .execute(&mut *tx)
     .await?;
-    for ((batch, model), numerics) in &placing.pins {
-        sqlx::query("UPDATE batch_models SET numerics = $3 WHERE batch_no = $1 AND model_no = $2")
-            .bind(batch.0)
-            .bind(model)
-            .bind(*numerics)
-            .execute(&mut *tx)
-            .await?;
+    for (slot, numerics) in &placing.pins {
+        write_pin(tx, *slot, numerics).await?;
     }
+    Ok(())
+}
+
+/// Pins a batch's model to numerics.
+pub async fn write_pin(
+    tx: &mut PgConnection,
+    (batch, model): Slot,
+    numerics: &str,
+) -> Result<(), Failure> {
+    sqlx::query("UPDATE batch_models SET numerics = $3 WHERE batch_no = $1 AND model_no = $2")
+        .bind(batch.0)
+        .bind(model)
+        .bind(numerics)
+        .execute(&mut *tx)
+        .await?;
     Ok(())
 }
 
@@ -154,7 +164,7 @@ pub async fn lock_jobs(tx: &mut PgConnection, jobs: &[JobRef]) -> Result<JobsNow
         .collect()
 }
 
-async fn read_batches(tx: &mut PgConnection, jobs: &[JobRef]) -> Result<BatchesNow, Failure> {
+pub async fn read_batches(tx: &mut PgConnection, jobs: &[JobRef]) -> Result<BatchesNow, Failure> {
     let found = sqlx::query(
         "SELECT batch_no, status, paused_reason, any_numerics FROM batches \
          WHERE batch_no = ANY($1) AND visible = 1",
@@ -190,7 +200,7 @@ fn batch_numbers(jobs: &[JobRef]) -> Vec<i64> {
 
 /// The numerics that the batches' models are pinned to. Models that are not pinned yet are locked:
 /// the first placement pins them, and others wait for it.
-async fn pins(
+pub async fn pins(
     tx: &mut PgConnection,
     batches: &BatchesNow,
 ) -> Result<HashMap<Slot, String>, Failure> {

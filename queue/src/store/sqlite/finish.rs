@@ -1,7 +1,8 @@
 //! Storing results: fenced, numbered, counted, in one transaction.
 
 use super::super::decide::{self, Ended, Tally};
-use super::super::jobs::{Finish, FinishOutcome};
+use super::super::jobs::{Adoption, Finish, FinishOutcome};
+use super::super::shared_answers;
 use super::load::insert_sql;
 use super::place::refs_json;
 use super::rows::{self, Fields};
@@ -27,6 +28,21 @@ impl SqliteStore {
         let (numbers, done) = self.end_jobs(&mut tx, &finishing.ended).await?;
         self.commit(tx).await?;
         Ok(finishing.outcomes(&numbers, &done))
+    }
+
+    pub(super) async fn adopt(&self, adoption: Adoption) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        let refs: Vec<JobRef> = adoption.refs().collect();
+        let jobs = self.jobs_now(&mut tx, &refs).await?;
+        let batches = self.batches_now(&mut tx, &refs).await?;
+        let pins = self.pins(&mut tx, &batches).await?;
+        let adopting = shared_answers::adopt(&adoption, jobs, &batches, &pins);
+        if let Some((slot, numerics)) = &adopting.pin {
+            self.write_pin(&mut tx, *slot, numerics).await?;
+        }
+        let (numbers, _) = self.end_jobs(&mut tx, &adopting.ended).await?;
+        self.commit(tx).await?;
+        Ok(numbers.len() as u64)
     }
 
     /// Writes states, results, finish numbers and counters, and moves batches on whose last job
@@ -80,7 +96,7 @@ impl SqliteStore {
         tx: &mut Tx,
         ended: &'e [Ended],
     ) -> Result<Cow<'e, [Ended]>, StoreError> {
-        let leaders = decide::leaders(ended);
+        let leaders = shared_answers::leaders(ended);
         if !leaders.lost.is_empty() {
             sqlx::query(
                 "UPDATE jobs SET same_as = NULL FROM \
@@ -107,7 +123,7 @@ impl SqliteStore {
         .map_err(|error| self.error(error))?;
         let followers = found.iter().map(rows::follower);
         let followers = followers.collect::<Result<_, StoreError>>()?;
-        Ok(Cow::Owned(decide::follow(ended, followers)))
+        Ok(Cow::Owned(shared_answers::follow(ended, followers)))
     }
 
     /// Raises the counters; returns the first finish number of these results.

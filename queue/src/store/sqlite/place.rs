@@ -121,18 +121,26 @@ impl SqliteStore {
         .execute(&mut **tx)
         .await
         .map_err(|error| self.error(error))?;
-        for ((batch, model), numerics) in &placing.pins {
-            sqlx::query(
-                "UPDATE batch_models SET numerics = $3 WHERE batch_no = $1 AND model_no = $2",
-            )
-            .bind(batch.0)
-            .bind(model)
-            .bind(*numerics)
-            .execute(&mut **tx)
-            .await
-            .map_err(|error| self.error(error))?;
+        for (slot, numerics) in &placing.pins {
+            self.write_pin(tx, *slot, numerics).await?;
         }
         Ok(())
+    }
+
+    pub(super) async fn write_pin(
+        &self,
+        tx: &mut Tx,
+        (batch, model): Slot,
+        numerics: &str,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE batch_models SET numerics = $3 WHERE batch_no = $1 AND model_no = $2")
+            .bind(batch.0)
+            .bind(model)
+            .bind(numerics.to_owned())
+            .execute(&mut **tx)
+            .await
+            .map(drop)
+            .map_err(|error| self.error(error))
     }
 
     /// The present state of jobs, by name.
@@ -181,7 +189,7 @@ impl SqliteStore {
         Ok(batches)
     }
 
-    async fn pins(
+    pub(super) async fn pins(
         &self,
         tx: &mut Tx,
         batches: &BatchesNow,
