@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     bench, cancel, completions, diff, export, infer, list, logs, models, nodes, pause, plan, purge,
-    resume, retry, run, schedule, serve, status, submit, token, verify, watch, worker,
+    rerun, resume, retry, run, schedule, serve, status, submit, token, verify, watch, worker,
 };
 use crate::exit_code::EXIT_CODES_HELP;
 
@@ -69,10 +69,18 @@ pub struct Global {
     pub server: Option<String>,
 }
 
+impl Global {
+    /// The server that the user named, if one was.
+    pub fn server(&self) -> Option<&str> {
+        self.server.as_deref().filter(|url| !url.is_empty())
+    }
+}
+
 /// What `rbee` can be asked to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Run(Box<run::RunArgs>),
+    Rerun(Box<rerun::RerunArgs>),
     Plan(Box<plan::PlanArgs>),
     Infer(Box<infer::InferArgs>),
     Bench(Box<bench::BenchArgs>),

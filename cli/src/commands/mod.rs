@@ -13,6 +13,7 @@ pub mod nodes;
 pub mod pause;
 pub mod plan;
 pub mod purge;
+pub mod rerun;
 pub mod resume;
 pub mod retry;
 pub mod run;
@@ -47,7 +48,7 @@ pub struct Context {
 impl Context {
     /// The server that the user named, if one was.
     pub fn server(&self) -> Option<&str> {
-        self.global.server.as_deref().filter(|url| !url.is_empty())
+        self.global.server()
     }
 
     /// The process that listings name as the one that runs what this one runs.
@@ -95,6 +96,13 @@ pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
     match (cli.command, child) {
         (Command::Run(args), None) => run::supervise(&global, &args, talk).await,
         (Command::Run(args), Some(child)) => run::run(&context(Some(&child))?, *args, child).await,
+        (Command::Rerun(args), None) if global.server().is_some() => {
+            rerun::submit(&context(None)?, *args).await
+        }
+        (Command::Rerun(args), None) => rerun::supervise(&global, &args, talk).await,
+        (Command::Rerun(args), Some(child)) => {
+            rerun::run(&context(Some(&child))?, *args, child).await
+        }
         (Command::Worker(args), None) => worker::supervise(&args, talk).await,
         (Command::Worker(args), Some(child)) => {
             worker::run(&context(Some(&child))?, *args, child).await

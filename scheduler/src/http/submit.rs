@@ -13,9 +13,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::multipart::{Field, Multipart, MultipartError};
 use axum::http::StatusCode;
-use rbee_queue::batches::{Submission, Submitted as Made};
+use rbee_queue::batches::{Submission, SubmitError, Submitted as Made};
 use rbee_queue::jsonl::Survey;
-use rbee_queue::{BatchModel, RunKey};
+use rbee_queue::{Batch, BatchModel, RunKey};
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::sync::Arc;
@@ -47,6 +47,10 @@ pub async fn submit(
     };
     let input = next_part(&mut form, PART_INPUT).await?;
     let (file, survey) = receive(&server, input, &spec).await?;
+    let takes_over = match &spec.takes_over {
+        Some(id) => Some(server.batch(id).await?),
+        None => None,
+    };
     let usual = &spec.spec.options.model;
     let resolved = resolve_all(server.models.as_ref(), &spec.models, usual, &survey)
         .await
@@ -59,6 +63,7 @@ pub async fn submit(
             survey,
             spec,
             models: resolved.models,
+            takes_over,
         },
     )
     .await?;
@@ -268,6 +273,8 @@ struct Upload {
     survey: Survey,
     spec: SubmitSpec,
     models: Vec<BatchModel>,
+    /// The batch whose answers it takes over.
+    takes_over: Option<Batch>,
 }
 
 impl Upload {
@@ -290,7 +297,10 @@ impl Upload {
             models: &identities,
             numerics: None,
         };
-        Some(key.to_key())
+        Some(match &self.takes_over {
+            Some(old) => format!("rerun:{}:{}", old.id, key.to_key()),
+            None => key.to_key(),
+        })
     }
 }
 
@@ -319,7 +329,15 @@ async fn load(server: Server, upload: Upload) -> Result<Submitted, ApiError> {
         digest: Some(upload.survey.digest),
     };
     let batches = server.batches.clone();
-    let loading = tokio::spawn(async move { batches.submit(reader, submission).await });
+    let takes_over = upload.takes_over;
+    let loading = tokio::spawn(async move {
+        let made = batches.submit(reader, submission).await?;
+        if let (Made::New(batch, _), Some(old)) = (&made, &takes_over) {
+            // In a cluster some of its jobs may have a place already: those are computed.
+            batches.take_over(old, batch, None).await?;
+        }
+        Ok::<_, SubmitError>(made)
+    });
     let made = loading
         .await
         .map_err(|error| ApiError::internal(format!("a load ended by an error: {error}")))??;

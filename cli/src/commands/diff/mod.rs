@@ -8,7 +8,7 @@ mod kept;
 mod pairs;
 mod show;
 mod source;
-mod words;
+pub mod words;
 
 use clap::{Args, ValueEnum};
 
