@@ -15,6 +15,7 @@ mod input;
 mod invariance;
 mod kept;
 mod lifecycle;
+mod living;
 mod logits;
 mod models;
 mod oracles;

@@ -24,6 +24,7 @@ use crate::engine_args::{EngineArgs, EngineKind, KvChoice, MachineArgs};
 use crate::engine_host::stub_model;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
+use crate::living::LivingArgs;
 use crate::paths::DataDir;
 use crate::supervisor::{self, Child, Supervised};
 use crate::table;
@@ -105,6 +106,7 @@ pub async fn run(context: &Context, args: RerunArgs, child: Child) -> Outcome {
         json: args.json,
         with_stats: false,
         engine: engine(&old.spec, &old.models, args.machine)?,
+        living: LivingArgs::default(),
         pilot: None,
         takes_over: Some(old.clone()),
     };

@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::batch_args::BatchArgs;
 use crate::engine_args::EngineArgs;
+use crate::living::LivingArgs;
 
 /// Answer a file of prompts
 ///
@@ -55,6 +56,9 @@ pub struct RunArgs {
     /// Add times and speed to each result line (two runs then differ)
     #[arg(long)]
     pub with_stats: bool,
+
+    #[command(flatten)]
+    pub living: LivingArgs,
 
     #[command(flatten)]
     pub engine: EngineArgs,

@@ -57,6 +57,8 @@ const RESUMES_WITHOUT_FRESH: &str = "interrupted: what is finished is kept, and 
 /// The parent's part: reads what can be read only once, and starts the child that runs the file.
 pub async fn supervise(global: &Global, args: &RunArgs, talk: &Talk) -> Outcome {
     batch_spec(&args.batch, args.engine.kv)?;
+    args.living.check()?;
+    args.living.be_nice()?;
     let data = DataDir::open(global.data_dir.as_deref())?;
     let spooled = Input::open(&args.input, &data)?.into_spooled();
     supervisor::supervise(talk, Supervised::run(spooled)).await
@@ -276,6 +278,7 @@ impl Run<'_> {
         let compute = Compute {
             context: self.context,
             args: &self.order.engine,
+            living: &self.order.living,
             batches: &self.home.batches,
             sources: models.sources.clone(),
             kept: self.kept(),

@@ -10,6 +10,7 @@ use super::input::Input;
 use crate::batch_args::FormatChoice;
 use crate::engine_args::EngineArgs;
 use crate::failure::Failure;
+use crate::living::LivingArgs;
 use crate::output::{DASH, default_results_path};
 use crate::results::Destinations;
 
@@ -24,6 +25,8 @@ pub struct Order {
     pub json: bool,
     pub with_stats: bool,
     pub engine: EngineArgs,
+    /// When it may compute.
+    pub living: LivingArgs,
     pub pilot: Option<PilotWish>,
     /// The batch whose answers are taken over.
     pub takes_over: Option<Batch>,
@@ -39,6 +42,8 @@ pub struct PilotWish {
 
 impl From<RunArgs> for Order {
     fn from(args: RunArgs) -> Order {
+        let mut engine = args.engine;
+        engine.machine.memory = args.living.memory(engine.machine.memory);
         Order {
             output: args.output,
             errors: args.errors,
@@ -46,7 +51,8 @@ impl From<RunArgs> for Order {
             fresh: args.fresh,
             json: args.json,
             with_stats: args.with_stats,
-            engine: args.engine,
+            engine,
+            living: args.living,
             pilot: args.pilot.map(|jobs| PilotWish {
                 jobs,
                 consent: args.yes,
