@@ -254,9 +254,7 @@ pub fn load_options(args: &EngineArgs, memory: Option<u64>, beside_others: bool)
 pub fn outline(source: &Source, args: &EngineArgs) -> Result<Outline, JobError> {
     let memory = args.machine.memory;
     match source {
-        Source::Stub(name) => {
-            load_stub(name, args, Room::Alone(memory)).map(Outline::of_loaded)
-        }
+        Source::Stub(name) => load_stub(name, args, Room::Alone(memory)).map(Outline::of_loaded),
         Source::Files(resolved) => {
             let options = load_options(args, memory, false);
             let outline = Outline::read(resolved, &options);

@@ -30,6 +30,7 @@ mod node_host;
 mod node_shelf;
 mod output;
 mod paths;
+mod plans;
 mod progress;
 mod results;
 mod sampling_args;

@@ -121,6 +121,9 @@ pub struct Batch {
     pub owner: String,
     /// A name for people.
     pub name: Option<String>,
+    /// The idempotency key that it holds.
+    #[serde(default)]
+    pub key: Option<String>,
     /// Whose jobs go first.
     pub priority: Priority,
     /// The name of the only node that may run it, where there is one.

@@ -22,9 +22,7 @@ fn lines(count: usize) -> Vec<Json> {
 fn run(home: &Home, name: &str, lines: &[Json], flags: &[&str]) -> String {
     home.write(&format!("{name}.jsonl"), prompts::jsonl(lines));
     let (input, output) = (format!("{name}.jsonl"), format!("{name}.results.jsonl"));
-    let fixed = [
-        "run", &input, "-o", &output, "--engine", "stub", "--json",
-    ];
+    let fixed = ["run", &input, "-o", &output, "--engine", "stub", "--json"];
     let ended = home.rbee(fixed.iter().chain(flags)).exits(0);
     ended.json()["id"]
         .as_str()
@@ -131,10 +129,18 @@ fn a_line_that_changed_in_its_place_is_a_change() {
 fn files_of_both_shapes_are_compared() {
     let home = Home::new();
     let before = run(&home, "a", &lines(6), &[]);
-    let openai = ["export", &before, "--format", "openai", "-o", "openai.jsonl"];
+    let openai = [
+        "export",
+        &before,
+        "--format",
+        "openai",
+        "-o",
+        "openai.jsonl",
+    ];
     home.rbee(openai).exits(0);
     home.rbee(["diff", "openai.jsonl", &before]).exits(0);
-    home.rbee(["diff", "openai.jsonl", "a.results.jsonl"]).exits(0);
+    home.rbee(["diff", "openai.jsonl", "a.results.jsonl"])
+        .exits(0);
     let from_stdin = home
         .rbee(["diff", "-", "a.results.jsonl"])
         .input(home.read("openai.jsonl"));
@@ -165,9 +171,18 @@ fn what_cannot_be_compared_is_a_sentence() {
     home.write("twice.jsonl", "{\"id\":\"a\",\"text\":\"1\"}\n".repeat(2));
     home.write("empty.jsonl", "");
     for (sides, words) in [
-        (["prompts.jsonl", "empty.jsonl"], "line 1 of prompts.jsonl is no result"),
-        (["twice.jsonl", "empty.jsonl"], "two results with the id \"a\""),
-        (["absent.jsonl", "empty.jsonl"], "there is no file absent.jsonl"),
+        (
+            ["prompts.jsonl", "empty.jsonl"],
+            "line 1 of prompts.jsonl is no result",
+        ),
+        (
+            ["twice.jsonl", "empty.jsonl"],
+            "two results with the id \"a\"",
+        ),
+        (
+            ["absent.jsonl", "empty.jsonl"],
+            "there is no file absent.jsonl",
+        ),
         (["nothing", "empty.jsonl"], "nothing"),
     ] {
         let ended = home.rbee(["diff", sides[0], sides[1]]).run();
@@ -183,7 +198,8 @@ fn a_million_lines_in_any_order_take_bounded_memory() {
     let mut order: Vec<usize> = (0..count).collect();
     let text = "word ".repeat(100);
     let file = |order: &[usize]| -> String {
-        let line = |at: &usize| format!("{{\"id\":\"id-{at}\",\"index\":{at},\"text\":\"{text}{at}\"}}\n");
+        let line =
+            |at: &usize| format!("{{\"id\":\"id-{at}\",\"index\":{at},\"text\":\"{text}{at}\"}}\n");
         order.iter().map(line).collect()
     };
     home.write("a.jsonl", file(&order));

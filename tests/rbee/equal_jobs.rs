@@ -20,8 +20,10 @@ fn lines(random: &mut Random, count: usize) -> String {
         match random.below(5) {
             0 => line["id"] = json!(format!("own-{at}")),
             1 => line["seed"] = json!(random.below(2)),
-            2 => line = json!({"custom_id": format!("line-{at}"), "method": "POST", "url": "/v1/completions",
-                               "body": {"prompt": prompt, "max_tokens": 5, "temperature": 0}}),
+            2 => {
+                line = json!({"custom_id": format!("line-{at}"), "method": "POST", "url": "/v1/completions",
+                               "body": {"prompt": prompt, "max_tokens": 5, "temperature": 0}})
+            }
             _ => {}
         }
         match random.below(4) {
@@ -50,7 +52,15 @@ fn lines(random: &mut Random, count: usize) -> String {
 }
 
 fn run(home: &Home, flags: &[&str]) -> Rbee {
-    let fixed = ["run", "in.jsonl", "-o", "out.jsonl", "--engine", "stub", "--json"];
+    let fixed = [
+        "run",
+        "in.jsonl",
+        "-o",
+        "out.jsonl",
+        "--engine",
+        "stub",
+        "--json",
+    ];
     home.rbee(fixed.iter().chain(flags))
 }
 
@@ -85,7 +95,11 @@ fn a_thousand_equal_jobs_take_the_time_of_a_few() {
     let began = Instant::now();
     // Each takes 200 ms, one after the other.
     run(&home, &["--slots", "1", "--stub-token-us", "5000"]).exits(0);
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        began.elapsed()
+    );
     let lines = home.lines("out.jsonl");
     assert_eq!(lines.len(), 1000);
     assert!(lines.iter().all(|line| line["text"] == lines[0]["text"]));

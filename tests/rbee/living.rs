@@ -42,7 +42,14 @@ fn a_node_gives_its_jobs_back_within_two_seconds_of_its_hour() {
     cluster.home.write("in.jsonl", &input);
     let submitted = cluster.rbee(["submit", "in.jsonl"]).exits(0);
     let id = submitted.text().trim().to_owned();
-    let slow = ["--stub-token-us", "100000", "--slots", "4", "--hours", "08:00-12:00"];
+    let slow = [
+        "--stub-token-us",
+        "100000",
+        "--slots",
+        "4",
+        "--hours",
+        "08:00-12:00",
+    ];
     let worker = ["--name", "desktop", "--heartbeat-ms", "250"];
     let arguments = [&worker[..], &flags, &slow].concat();
     let command = cluster.member(&["worker"], &arguments);
@@ -50,7 +57,9 @@ fn a_node_gives_its_jobs_back_within_two_seconds_of_its_hour() {
     let began = Instant::now();
     let busy = || {
         let found = nodes(&cluster);
-        found.iter().any(|node| node["report"]["running"].as_u64() > Some(0))
+        found
+            .iter()
+            .any(|node| node["report"]["running"].as_u64() > Some(0))
     };
     wait::until("running jobs", PATIENCE, || busy().then_some(()));
     let counts = |id: &str| {
@@ -59,11 +68,17 @@ fn a_node_gives_its_jobs_back_within_two_seconds_of_its_hour() {
     };
     wait::until("a node that rests", PATIENCE, || {
         let found = nodes(&cluster);
-        let resting = found.iter().find(|node| !node["report"]["resting"].is_null())?;
+        let resting = found
+            .iter()
+            .find(|node| !node["report"]["resting"].is_null())?;
         (resting["report"]["running"] == 0).then_some(())
     });
     // Its clock says noon twelve seconds after it was started; two for the drain, and what asking takes.
-    assert!(began.elapsed() < Duration::from_secs(17), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(17),
+        "{:?}",
+        began.elapsed()
+    );
     let kept = counts(&id);
     assert!(kept > 0 && kept < 43, "{kept} are done");
     let told = cluster.rbee(["status", &id, "--json"]).exits(0).json();
@@ -87,7 +102,16 @@ fn a_run_waits_for_its_hours() {
     let home = Home::new();
     let input = prompts::short(10, 6);
     home.write("in.jsonl", &input);
-    let flags = ["run", "in.jsonl", "-o", "out.jsonl", "--engine", "stub", "--nice", "5"];
+    let flags = [
+        "run",
+        "in.jsonl",
+        "-o",
+        "out.jsonl",
+        "--engine",
+        "stub",
+        "--nice",
+        "5",
+    ];
     let late = home.rbee(flags.iter().chain(&["--hours", "22:00-07:00"]));
     let running = before_noon(late, 100).start();
     wait::until("a run that rests", PATIENCE, || {
@@ -97,7 +121,11 @@ fn a_run_waits_for_its_hours() {
     let ended = running.wait();
     assert_eq!(ended.code, Some(130), "{ended}");
     ended.says("22:00-07:00 only (UTC)");
-    let now = home.rbee(flags.iter().chain(&["--hours", "22:00-07:00,11:00-13:00", "--json"]));
+    let now = home.rbee(
+        flags
+            .iter()
+            .chain(&["--hours", "22:00-07:00,11:00-13:00", "--json"]),
+    );
     before_noon(now, 100).exits(0);
     assert_eq!(home.read("out.jsonl"), run_alone(&input));
 }

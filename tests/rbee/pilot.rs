@@ -6,7 +6,15 @@ use rbee_tests::server::run_alone;
 use serde_json::Value as Json;
 
 fn run(home: &Home, flags: &[&str]) -> Rbee {
-    let fixed = ["run", "in.jsonl", "-o", "out.jsonl", "--engine", "stub", "--json"];
+    let fixed = [
+        "run",
+        "in.jsonl",
+        "-o",
+        "out.jsonl",
+        "--engine",
+        "stub",
+        "--json",
+    ];
     home.rbee(fixed.iter().chain(flags))
 }
 
@@ -43,10 +51,15 @@ fn the_rest_is_computed_on_consent_and_the_pilot_is_not_computed_again() {
 fn answers_are_shown_on_stderr_and_only_results_go_to_stdout() {
     let home = Home::new();
     home.write("in.jsonl", prompts::short(30, 6));
-    let flags = ["run", "in.jsonl", "-o", "-", "--engine", "stub", "--pilot", "3", "--yes"];
+    let flags = [
+        "run", "in.jsonl", "-o", "-", "--engine", "stub", "--pilot", "3", "--yes",
+    ];
     let ended = home.rbee(flags).exits(0);
     assert_eq!(ended.text(), run_alone(&prompts::short(30, 6)));
-    let shown = ended.stderr.lines().filter(|line| line.contains("\"prompt\""));
+    let shown = ended
+        .stderr
+        .lines()
+        .filter(|line| line.contains("\"prompt\""));
     assert_eq!(shown.count(), 3, "{ended}");
     ended.says("the other 27 jobs");
 }

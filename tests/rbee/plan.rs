@@ -25,8 +25,10 @@ fn tokens_are_those_that_the_run_counts() {
     let home = Home::new();
     // Answers that go on to the end, so that the upper bound is what there is.
     let lines: Vec<Json> = (0..40)
-        .map(|at| json!({"prompt": format!("{at} of them"), "max_tokens": 3 + at % 5, "ignore_eos": true,
-                         "temperature": 0.5, "n": 1 + at % 2}))
+        .map(|at| {
+            json!({"prompt": format!("{at} of them"), "max_tokens": 3 + at % 5, "ignore_eos": true,
+                         "temperature": 0.5, "n": 1 + at % 2})
+        })
         .collect();
     home.write("in.jsonl", prompts::jsonl(&lines));
     let planned = plan(&home, &STUB);
@@ -36,7 +38,12 @@ fn tokens_are_those_that_the_run_counts() {
     assert_eq!(model["output_tokens_at_most"], usage["output_tokens"]);
     assert_eq!((&model["jobs"], &planned["jobs"]), (&json!(40), &json!(40)));
     assert_eq!(model["memory"]["fits"], true);
-    assert_eq!(planned["seconds"]["low"].is_f64(), true, "{planned}");
+    assert!(planned["seconds"]["low"].is_f64(), "{planned}");
+    // Afterwards both stand beside each other.
+    let status = home.rbee(["status", "--json"]).exits(0).json();
+    assert_eq!(status["planned"]["models"], planned["models"]);
+    let words = home.rbee(["status"]).exits(0);
+    assert!(words.text().contains("planned"), "{words}");
 }
 
 #[test]
@@ -111,7 +118,12 @@ fn what_does_not_fit_is_said_and_still_counted() {
     home.write("in.jsonl", prompts::short(5, 4));
     let planned = plan(
         &home,
-        &["--model", path.to_str().expect("a path of text"), "--memory", "20M"],
+        &[
+            "--model",
+            path.to_str().expect("a path of text"),
+            "--memory",
+            "20M",
+        ],
     );
     let model = &planned["models"][0];
     assert_eq!(model["memory"]["fits"], false, "{planned}");
@@ -141,4 +153,7 @@ fn nodes_of_a_server_say_what_they_would_do_and_how_fast_they_are() {
         || Some(ask()).filter(|plan| plan["seconds"] != Json::Null),
     );
     assert_eq!(after["nodes"][0]["models"][0]["part"], "runs", "{after}");
+    let id = server.submit(&home, &prompts::short(50, 8), &[]);
+    let status = server.status(&home, &id);
+    assert_eq!(status["planned"]["jobs"], 50, "{status}");
 }

@@ -14,7 +14,9 @@ fn line(at: usize, word: &str) -> Json {
     match at % 3 {
         0 => json!({"id": format!("own-{at}"), "prompt": format!("{word} {at}"), "max_tokens": 8}),
         1 => json!({"prompt": format!("{word} {at}"), "max_tokens": 8, "temperature": 0.8}),
-        _ => json!({"prompt": format!("{word} {at}"), "max_tokens": 8, "n": 2, "temperature": 0.5, "logprobs": true}),
+        _ => {
+            json!({"prompt": format!("{word} {at}"), "max_tokens": 8, "n": 2, "temperature": 0.5, "logprobs": true})
+        }
     }
 }
 
@@ -61,7 +63,10 @@ fn only_what_changed_or_is_new_is_computed() {
     // The same rerun again finds that all is done.
     let done = home.rbee(["rerun", old, "b.jsonl", "-o", "c.out", "--json"]);
     let done = done.exits(0).json();
-    assert_eq!((&done["id"], &done["run"]["computed"]), (&again["id"], &json!(0)));
+    assert_eq!(
+        (&done["id"], &done["run"]["computed"]),
+        (&again["id"], &json!(0))
+    );
     assert_eq!(home.read("c.out"), home.read("b.out"));
     home.rbee(["verify", "last", "--sample", "100%"]).exits(0);
 }
@@ -76,7 +81,10 @@ fn without_a_file_the_lines_are_those_of_the_batch() {
     assert_eq!(ended.code, Some(3), "{ended}");
     let again = ended.json();
     assert_ne!(again["id"], old["id"]);
-    assert_eq!((&again["run"]["taken_over"], &again["run"]["computed"]), (&json!(2), &json!(0)));
+    assert_eq!(
+        (&again["run"]["taken_over"], &again["run"]["computed"]),
+        (&json!(2), &json!(0))
+    );
     assert_eq!(home.read("again.out"), home.read("a.out"));
     let named = again["name"].as_str().expect("a name");
     assert_eq!(named, "a.jsonl");
@@ -92,7 +100,9 @@ fn jobs_without_an_answer_are_computed() {
     let done = || {
         let ended = home.rbee(["status", "last", "--json"]).run();
         match ended.code {
-            Some(0) => ended.json()["request_counts"]["completed"].as_u64().unwrap_or(0),
+            Some(0) => ended.json()["request_counts"]["completed"]
+                .as_u64()
+                .unwrap_or(0),
             _ => 0,
         }
     };
@@ -147,17 +157,24 @@ fn a_cluster_takes_answers_over() {
         let status = cluster.rbee(["status", id, "--json"]).exits(0).json();
         status["request_counts"]["completed"].as_u64().unwrap_or(0)
     };
-    wait::until("the first batch", PATIENCE, || (counts(&old) == 30).then_some(()));
+    wait::until("the first batch", PATIENCE, || {
+        (counts(&old) == 30).then_some(())
+    });
     worker.kill();
     // Nobody computes: what has an answer now was taken over.
     let submitted = cluster.rbee(["rerun", &old, "b.jsonl"]).exits(0);
     let new = submitted.text().trim().to_owned();
-    wait::until("what is known", PATIENCE, || (counts(&new) >= 20).then_some(()));
+    wait::until("what is known", PATIENCE, || {
+        (counts(&new) >= 20).then_some(())
+    });
     let _worker = cluster.worker("two", &STUB);
     wait::until("the rest", PATIENCE, || (counts(&new) == 30).then_some(()));
     let fresh = Home::new();
     run(&fresh, "b", &prompts::jsonl(&second()));
-    assert_eq!(cluster.rbee(["export", &new]).exits(0).text(), fresh.read("b.out"));
+    assert_eq!(
+        cluster.rbee(["export", &new]).exits(0).text(),
+        fresh.read("b.out")
+    );
 }
 
 #[test]
@@ -166,13 +183,22 @@ fn the_real_model_gives_the_bytes_of_a_fresh_run() {
     let model = ["--model", model.to_str().expect("a path of text")];
     let home = Home::new();
     let all = prompts::varied(12, 6);
-    let part: String = all.lines().skip(3).map(|line| format!("{line}\n")).collect();
+    let part: String = all
+        .lines()
+        .skip(3)
+        .map(|line| format!("{line}\n"))
+        .collect();
     home.write("part.jsonl", part);
     home.write("all.jsonl", &all);
-    home.rbee(["run", "part.jsonl"].iter().chain(&model)).exits(0);
+    home.rbee(["run", "part.jsonl"].iter().chain(&model))
+        .exits(0);
     let again = home.rbee(["rerun", "last", "all.jsonl", "-o", "again.out", "--json"]);
     let again = again.exits(0).json();
-    assert_eq!((&again["run"]["taken_over"], &again["run"]["computed"]), (&json!(9), &json!(3)));
-    home.rbee(["run", "all.jsonl", "-o", "all.out"].iter().chain(&model)).exits(0);
+    assert_eq!(
+        (&again["run"]["taken_over"], &again["run"]["computed"]),
+        (&json!(9), &json!(3))
+    );
+    home.rbee(["run", "all.jsonl", "-o", "all.out"].iter().chain(&model))
+        .exits(0);
     assert_eq!(home.read("again.out"), home.read("all.out"));
 }

@@ -22,9 +22,9 @@ mod tokens;
 
 pub use error::StoreError;
 pub use jobs::{
-    Adopt, Adoption, Finish, FinishOutcome, Finished, HiddenBatch, JobSummary, MAX_COUNTED, NewBatch, NewJob, Place,
-    PlaceOutcome, PlacedJob, PlacedQuery, QueuedJob, QueuedQuery, Refusal, Release, ReleaseCause,
-    ResultsPage, Sealed, StoredJob, StoredResult, Untold,
+    Adopt, Adoption, Finish, FinishOutcome, Finished, HiddenBatch, JobSummary, MAX_COUNTED,
+    NewBatch, NewJob, Place, PlaceOutcome, PlacedJob, PlacedQuery, QueuedJob, QueuedQuery, Refusal,
+    Release, ReleaseCause, ResultsPage, Sealed, StoredJob, StoredResult, Untold,
 };
 pub use postgres::PostgresStore;
 pub use schedules::{

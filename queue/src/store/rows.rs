@@ -20,7 +20,7 @@ use crate::state::{BatchStatus, JobState};
 use crate::store::PlacedJob;
 
 /// The columns of [`batch`].
-pub const BATCH_COLUMNS: &str = "batch_no, id, owner, name, priority, pinned_node, on_done, \
+pub const BATCH_COLUMNS: &str = "batch_no, id, owner, name, idempotency_key, priority, pinned_node, on_done, \
      status, paused_reason, spec, shape, \
      total, succeeded, failed, last_finish_no, input_tokens, output_tokens, created_at_us, \
      finished_at_us";
@@ -123,6 +123,7 @@ pub fn batch(row: &impl Fields, models: Vec<BatchModel>) -> Result<Batch, StoreE
         no: BatchNo(row.int("batch_no")?),
         owner: row.text("owner")?.to_owned(),
         name: owned(row.text_or_null("name")?),
+        key: owned(row.text_or_null("idempotency_key")?),
         priority: priority(row)?,
         pinned_node: owned(row.text_or_null("pinned_node")?),
         on_done: owned(row.text_or_null("on_done")?),

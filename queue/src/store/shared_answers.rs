@@ -96,9 +96,8 @@ pub fn adopt(
         if let Some((state, now)) = after {
             now.state = state;
             let stats = adopt.stats.as_ref();
-            let stats = stats.map(|stats| {
-                serde_json::to_string(stats).expect("statistics are plain numbers")
-            });
+            let stats = stats
+                .map(|stats| serde_json::to_string(stats).expect("statistics are plain numbers"));
             adopting.ended.push(Ended {
                 stats,
                 ..Ended::new(job, now, state, &adopt.record)

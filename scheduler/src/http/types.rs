@@ -131,6 +131,9 @@ pub struct BatchView {
     pub object: String,
     /// A name for people.
     pub name: Option<String>,
+    /// The idempotency key that it holds.
+    #[serde(default)]
+    pub key: Option<String>,
     /// Its state.
     pub status: BatchStatus,
     /// Why it does not go on, where it is paused.
@@ -178,6 +181,7 @@ impl From<&Batch> for BatchView {
             id: batch.id.clone(),
             object: batch_word(),
             name: batch.name.clone(),
+            key: batch.key.clone(),
             status: batch.status,
             paused_reason: batch.paused_reason.clone(),
             waiting: None,

@@ -95,7 +95,9 @@ fn short(line: &Map<String, Value>, place: u64) -> Result<ResultLine, String> {
 fn openai(line: &Map<String, Value>, place: u64) -> Result<ResultLine, String> {
     let mut answer = Answer::default();
     answer.set("error", error(line.get("error")).as_ref());
-    let body = line.get("response").and_then(|response| response.get("body"));
+    let body = line
+        .get("response")
+        .and_then(|response| response.get("body"));
     if let Some(body) = body {
         answer.set("error", error(body.get("error")).as_ref());
         answer.set("usage", usage(body.get("usage")).as_ref());
@@ -135,7 +137,9 @@ fn choice(choice: &Value) -> Value {
         "finish_reason": choice.get("finish_reason"),
     });
     let logprobs = choice.get("logprobs");
-    let logprobs = logprobs.and_then(|logprobs| logprobs.get("content")).or(logprobs);
+    let logprobs = logprobs
+        .and_then(|logprobs| logprobs.get("content"))
+        .or(logprobs);
     let tool_calls = message.and_then(|message| message.get("tool_calls"));
     for (name, part) in [("logprobs", logprobs), ("tool_calls", tool_calls)] {
         if let Some(part) = part.filter(|part| !part.is_null()) {
@@ -198,8 +202,10 @@ mod tests {
     #[test]
     fn errors_are_equal_wherever_their_lines_stand() {
         let line = |line: u64, code: &str| {
-            read(json!({"id": "1", "index": 1, "text": null, "finish_reason": null, "usage": null,
-                        "error": {"code": code, "message": "m", "line": line}, "metadata": {}}))
+            read(
+                json!({"id": "1", "index": 1, "text": null, "finish_reason": null, "usage": null,
+                        "error": {"code": code, "message": "m", "line": line}, "metadata": {}}),
+            )
         };
         assert_eq!(line(1, "a").answer, line(9, "a").answer);
         let differences = line(1, "a").answer.differences(&line(1, "b").answer);

@@ -276,7 +276,8 @@ mod tests {
         let lines: Vec<String> = lines
             .iter()
             .map(|(id, index, key, text)| {
-                serde_json::json!({"id": id, "index": index, "job_key": key, "text": text}).to_string()
+                serde_json::json!({"id": id, "index": index, "job_key": key, "text": text})
+                    .to_string()
             })
             .collect();
         Side {

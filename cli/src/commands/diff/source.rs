@@ -36,7 +36,10 @@ impl Side {
     pub async fn open(context: &Context, named: &str) -> Result<Side, Failure> {
         let path = Path::new(named);
         if named == DASH {
-            return Ok(Side::of_lines("stdin", Box::new(BufReader::new(std::io::stdin()))));
+            return Ok(Side::of_lines(
+                "stdin",
+                Box::new(BufReader::new(std::io::stdin())),
+            ));
         }
         if path.exists() && !path.is_dir() {
             let file = File::open(path).with_context(|| format!("cannot read {named}"))?;
@@ -90,7 +93,16 @@ async fn of_embedded(
         with_keys: true,
         ..Rendering::default()
     };
-    let written = results::write_into(&home.batches, &batch.id, rendering, Sinks { results: sink, errors: None }).await?;
+    let written = results::write_into(
+        &home.batches,
+        &batch.id,
+        rendering,
+        Sinks {
+            results: sink,
+            errors: None,
+        },
+    )
+    .await?;
     home.close().await;
     Ok((batch.id.to_string(), written))
 }
@@ -112,6 +124,11 @@ async fn of_server(
         },
         talk: &context.talk,
     };
-    let written = remote.write_into(Sinks { results: sink, errors: None }).await?;
+    let written = remote
+        .write_into(Sinks {
+            results: sink,
+            errors: None,
+        })
+        .await?;
     Ok((batch.id.to_string(), written))
 }

@@ -91,7 +91,10 @@ mod tests {
     fn long_equal_stretches_are_left_out() {
         let same = "word ".repeat(100);
         let text = difference(&format!("{same}a"), &format!("{same}b"));
-        assert!(text.starts_with("…") && text.ends_with("[-a-]{+b+}"), "{text}");
+        assert!(
+            text.starts_with("…") && text.ends_with("[-a-]{+b+}"),
+            "{text}"
+        );
         assert!(text.chars().count() < 80, "{text}");
     }
 

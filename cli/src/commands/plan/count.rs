@@ -154,7 +154,12 @@ fn count_chunks(
             return;
         };
         for (place, line) in chunk {
-            count_line(&counting.spec, &counting.subjects[place], &line, &figures[place]);
+            count_line(
+                &counting.spec,
+                &counting.subjects[place],
+                &line,
+                &figures[place],
+            );
         }
     }
 }

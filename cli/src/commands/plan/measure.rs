@@ -123,9 +123,10 @@ async fn run(
         };
         running -= 1;
         if let JobOutcome::Completed(answer) = record.outcome {
-            let most = u64::from(sample[id as usize].params.max_tokens) * answer.choices.len() as u64;
-            let cut = (answer.choices.iter())
-                .any(|choice| choice.finish_reason == FinishReason::Length);
+            let most =
+                u64::from(sample[id as usize].params.max_tokens) * answer.choices.len() as u64;
+            let cut =
+                (answer.choices.iter()).any(|choice| choice.finish_reason == FinishReason::Length);
             let output = u64::from(answer.usage.completion_tokens);
             took.prompt_tokens += u64::from(answer.usage.prompt_tokens);
             took.output_tokens += output;

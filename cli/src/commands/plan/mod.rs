@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use rbee_queue::jsonl::{ReadError, survey};
-use rbee_queue::{BatchModel, BatchSpec};
+use rbee_queue::{BatchModel, BatchSpec, RunKey};
 use rbee_worker::model::memory::MemoryPlan;
 use rbee_worker::model::outline::Outline;
 
@@ -29,6 +29,7 @@ use crate::engine_host::{self, Source};
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::models_home;
+use crate::plans;
 use count::{Counting, Subject, count};
 use estimate::{Range, Speed};
 use figures::{BadLines, ModelFigures};
@@ -81,6 +82,8 @@ struct Planned {
 
 /// All that is told.
 struct Plan {
+    /// Under which a run and a submit of the input know their batches.
+    keys: [String; 2],
     input: String,
     jobs: u64,
     bad: BadLines,
@@ -96,6 +99,9 @@ pub async fn run(context: &Context, args: PlanArgs) -> Outcome {
     let input = Input::open(&args.input, &context.data()?)?;
     let work = async {
         let plan = plan(context, &args, &spec, &input).await?;
+        for key in &plan.keys {
+            plans::keep(&context.data()?, key, &show::json_of(&plan))?;
+        }
         show::print(&plan, args.json)?;
         Ok(ExitCode::Success)
     };
@@ -121,6 +127,7 @@ async fn plan(
             RunModels::resolve(&store, &survey.models, &spec.options.model, talk).await?
         }
     };
+    let keys = keys(args, spec, &survey.digest, &models);
     let mut planned = Vec::new();
     for (model, (_, jobs)) in models.list.into_iter().zip(&survey.models) {
         let source = model.sha256.and_then(|sha| models.sources.get(&sha));
@@ -154,7 +161,10 @@ async fn plan(
         None => None,
     };
     for (at, planned) in planned.iter_mut().enumerate() {
-        let source = planned.model.sha256.and_then(|sha| models.sources.get(&sha));
+        let source = planned
+            .model
+            .sha256
+            .and_then(|sha| models.sources.get(&sha));
         planned.speed = match (&cluster, source) {
             (Some(cluster), _) => cluster.speed(at),
             (None, Some(source)) if !args.no_measure && fits(planned) => {
@@ -167,6 +177,7 @@ async fn plan(
     }
     let unknown = |planned: &Planned| planned.seconds.is_none() && planned.figures.work().jobs > 0;
     Ok(Plan {
+        keys,
         input: input.name(),
         jobs: survey.jobs,
         bad: counted.bad,
@@ -174,6 +185,22 @@ async fn plan(
             .then(|| planned.iter().filter_map(|planned| planned.seconds).sum()),
         models: planned,
         cluster,
+    })
+}
+
+/// The keys of the batches that `rbee run` and `rbee submit` make of the input.
+fn keys(args: &PlanArgs, spec: &BatchSpec, digest: &[u8; 32], models: &RunModels) -> [String; 2] {
+    let numerics = engine_host::numerics(&args.engine);
+    let identities = models.identities();
+    let here = (!spec.any_numerics).then_some(numerics.as_str());
+    [here, None].map(|numerics| {
+        let key = RunKey {
+            input: digest,
+            spec,
+            models: &identities,
+            numerics,
+        };
+        key.to_key()
     })
 }
 

@@ -106,9 +106,10 @@ pub async fn ask(
     let nodes = alive.iter().zip(&snapshots).map(|(view, snapshot)| {
         let parts = planned.iter().zip(&waiting).map(|(planned, waits)| {
             let begun = waits.as_ref().and_then(|waits| {
-                decided.decisions.iter().find_map(|decision| {
-                    part_of(decision, snapshot, waits)
-                })
+                decided
+                    .decisions
+                    .iter()
+                    .find_map(|decision| part_of(decision, snapshot, waits))
             });
             begun.unwrap_or_else(|| idle_part(view, snapshot, planned, spec, engine))
         });

@@ -63,7 +63,10 @@ fn words_of_model(planned: &Planned) -> Vec<(&'static str, String)> {
     ];
     if figures.equal_jobs > 0 {
         let equal = counted(figures.equal_jobs, "job");
-        lines.push(("  equal", format!("{equal} like another one, computed once")));
+        lines.push((
+            "  equal",
+            format!("{equal} like another one, computed once"),
+        ));
     }
     if figures.shared_tokens > 0 {
         let percent = figures.shared_share() * 100.0;
@@ -165,7 +168,8 @@ fn between(seconds: Range) -> String {
     format!("{} to {}", time(seconds.low), time(seconds.high))
 }
 
-fn json_of(plan: &Plan) -> Value {
+/// The plan as one JSON object.
+pub fn json_of(plan: &Plan) -> Value {
     let models = plan.models.iter().map(json_of_model);
     let nodes = plan.cluster.as_ref().map(|cluster| {
         let node = |node: &super::nodes::NodePlan| {

@@ -221,12 +221,7 @@ impl Run<'_> {
         }
     }
 
-    fn submission(
-        &self,
-        models: &RunModels,
-        key: String,
-        digest: Option<[u8; 32]>,
-    ) -> Submission {
+    fn submission(&self, models: &RunModels, key: String, digest: Option<[u8; 32]>) -> Submission {
         Submission {
             owner: OWNER.to_owned(),
             name: Some(self.input.name()),

@@ -109,7 +109,9 @@ impl Run<'_> {
     /// Each job and its answer, in a line or two on stderr.
     async fn show(&self, pilot: &Batch) -> Result<(), Failure> {
         let store = self.home.store();
-        let page = store.results_page(pilot.no, JobIndex(0), MOST_SHOWN).await?;
+        let page = store
+            .results_page(pilot.no, JobIndex(0), MOST_SHOWN)
+            .await?;
         let rendering = Rendering {
             shape: Some(Shape::Short),
             ..Rendering::default()

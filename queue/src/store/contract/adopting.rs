@@ -26,7 +26,9 @@ pub async fn answers_are_taken_over_by_queued_jobs_only(store: &dyn Store) {
     let batch = shown(store, jobs).await;
     let attempt = placed(store, at(&batch, 1)).await;
     // One is placed, one is bad, one is another model's; one brings another with it.
-    let taken = store.adopt_many(adoption(&batch, Some("x"), &[0, 1, 2, 4])).await;
+    let taken = store
+        .adopt_many(adoption(&batch, Some("x"), &[0, 1, 2, 4]))
+        .await;
     assert_eq!(taken.unwrap(), 2);
     let states: Vec<JobState> = (store.results_page(batch.no, JobIndex(0), 10).await.unwrap())
         .jobs
@@ -34,7 +36,10 @@ pub async fn answers_are_taken_over_by_queued_jobs_only(store: &dyn Store) {
         .map(|job| job.state)
         .collect();
     use JobState::{Failed, Placed, Queued, Succeeded};
-    assert_eq!(states, [Succeeded, Placed, Failed, Succeeded, Queued, Queued]);
+    assert_eq!(
+        states,
+        [Succeeded, Placed, Failed, Succeeded, Queued, Queued]
+    );
     check_counters(store, &batch).await;
     assert_eq!(fresh(store, &batch).await.output_tokens, 4);
     finish(store, at(&batch, 1), attempt, answer("computed")).await;

@@ -22,7 +22,11 @@ async fn stored(store: &dyn Store, job: JobRef) -> StoredJob {
 }
 
 pub async fn equal_job_waits_for_no_place_and_gets_the_same_answer(store: &dyn Store) {
-    let batch = shown(store, vec![job(0), job(1), same(2, 0), same(3, 0), bad_job(4)]).await;
+    let batch = shown(
+        store,
+        vec![job(0), job(1), same(2, 0), same(3, 0), bad_job(4)],
+    )
+    .await;
     assert_eq!(queued(store, &batch).await, [0, 1]);
     check_counters(store, &batch).await;
     let attempt = placed(store, at(&batch, 0)).await;
@@ -51,7 +55,13 @@ pub async fn equal_job_waits_for_no_place_and_gets_the_same_answer(store: &dyn S
     let late = finish(store, at(&batch, 0), attempt, answer("b")).await;
     assert_eq!(late, FinishOutcome::Fenced);
     let last = finish(store, at(&batch, 1), other, answer("c")).await;
-    assert!(matches!(last, FinishOutcome::Stored { finish_no: 5, batch_done: true }));
+    assert!(matches!(
+        last,
+        FinishOutcome::Stored {
+            finish_no: 5,
+            batch_done: true
+        }
+    ));
     assert_eq!(fresh(store, &batch).await.status, BatchStatus::Completed);
 }
 

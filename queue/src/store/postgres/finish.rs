@@ -3,10 +3,10 @@
 use super::super::decide::{self, Ended, Tally};
 use super::super::jobs::{Adoption, Finish, FinishOutcome};
 use super::super::shared_answers;
-use super::{Failure, StoreError};
 use super::batches::set_status;
 use super::place::{columns, lock_jobs, pins, read_batches, write_pin};
 use super::rows::{self, Fields, JOB_NOW};
+use super::{Failure, StoreError};
 use crate::ids::{BatchNo, JobRef};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnection, PgRow};
