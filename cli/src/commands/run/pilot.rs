@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 
 use anyhow::Context as _;
-use rbee_queue::batches::PageRenderer;
+use rbee_queue::batches::{PageRenderer, Submission};
 use rbee_queue::jsonl::{Lines, RawLine, Rendering, Shape, Survey};
 use rbee_queue::{Batch, JobIndex};
 use serde_json::Value;
@@ -57,7 +57,11 @@ impl Run<'_> {
         if let Some(other) = &other {
             store.batch_free_key(other.no).await?;
         }
-        let claim = self.claim(&input, self.submission(models, pilot_key, None));
+        let submission = Submission {
+            name: Some(input.name()),
+            ..self.submission(models, pilot_key, None)
+        };
+        let claim = self.claim(&input, submission);
         let claim = self.context.interrupt.or(NOTHING_KEPT, claim).await?;
         let id = claim.batch().id.clone();
         let mut computed = Computed::default();

@@ -44,7 +44,8 @@ pub async fn end_jobs(
     tx: &mut PgConnection,
     ended: &[Ended],
 ) -> Result<(Vec<i64>, BTreeSet<BatchNo>), Failure> {
-    let ended = &*with_followers(tx, ended).await?;
+    let ended = with_followers(tx, ended).await?;
+    let ended = &*ended;
     let mut first = BTreeMap::new();
     let mut done = BTreeSet::new();
     // In the order of the batches' numbers, whose rows are locked by this until the commit.

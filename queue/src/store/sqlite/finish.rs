@@ -52,7 +52,8 @@ impl SqliteStore {
         tx: &mut Tx,
         ended: &[Ended],
     ) -> Result<(Vec<i64>, BTreeSet<BatchNo>), StoreError> {
-        let ended = &*self.with_followers(tx, ended).await?;
+        let ended = self.with_followers(tx, ended).await?;
+        let ended = &*ended;
         let mut first = BTreeMap::new();
         for (batch, tally) in decide::tallies(ended) {
             first.insert(batch, self.add_tally(tx, batch, &tally).await?);
