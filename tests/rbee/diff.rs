@@ -98,7 +98,7 @@ fn changed_added_and_removed_results_are_found_whatever_moved() {
         ("removed", "own-9"),
     ];
     assert_eq!(changes(&ended), pairs(&expected));
-    ended.says("8 same, 1 changed, 2 added, 2 removed");
+    ended.says("9 same, 1 changed, 2 added, 2 removed");
     let only = home.rbee(["diff", &before, &after, "--json", "--only", "changed"]);
     assert_eq!(changes(&only.exits(3)), pairs(&[("changed", "own-6")]));
     let told = home.rbee(["diff", &before, &after, "--only", "changed"]);

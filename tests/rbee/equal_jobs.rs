@@ -161,7 +161,7 @@ fn a_cluster_that_loses_a_node_gives_the_same_bytes() {
     let input = lines(&mut random, 200);
     let (right, _) = results(&input, &["--no-compute-once"]);
     let mut cluster = Cluster::new();
-    let flags = ["--engine", "stub", "--lease-ms", "3000"];
+    let flags = ["--engine", "stub", "--lease-ms", "5000"];
     let _serve = cluster.serve(&flags);
     let slow = [&flags[..], &["--slots", "2", "--stub-token-us", "4000"]].concat();
     let lost = cluster.worker("lost", &slow);
