@@ -118,6 +118,25 @@ fn jobs_without_an_answer_are_computed() {
 }
 
 #[test]
+fn one_model_under_two_names_is_one_model() {
+    let home = Home::new();
+    let path = test_models::smollm2();
+    let other = home.path("other-name.gguf");
+    std::os::unix::fs::symlink(&path, &other).expect("a link can be made");
+    let names = [path.display().to_string(), other.display().to_string()];
+    let lines: Vec<Json> = (0..6)
+        .map(|at| json!({"prompt": format!("say {at}"), "max_tokens": 4, "model": names[at % 2]}))
+        .collect();
+    home.write("a.jsonl", prompts::jsonl(&lines));
+    let command = ["run", "a.jsonl", "-o", "a.out", "--model", &names[0]];
+    home.rbee(command).exits(0);
+    let again = home.rbee(["rerun", "last", "a.jsonl", "-o", "b.out", "--json"]);
+    let again = again.exits(0).json();
+    assert_eq!(again["run"]["taken_over"], 6, "{again}");
+    assert_eq!(home.read("a.out"), home.read("b.out"));
+}
+
+#[test]
 fn a_server_reruns_too() {
     let home = Home::new();
     let server = Server::start(&home, &[]);

@@ -10,7 +10,7 @@ use std::collections::hash_map::Entry;
 /// Different jobs that are remembered, some 40 MB of them.
 const MOST_REMEMBERED: usize = 1 << 19;
 /// Jobs that wait for one answer: storing it is one transaction.
-pub const MOST_FOLLOWERS: u32 = 255;
+pub const MOST_FOLLOWERS: u32 = 127;
 /// Bytes of a digest that jobs are found by: enough that no two are ever taken for one.
 const DIGEST_BYTES: usize = 16;
 
@@ -87,9 +87,9 @@ mod tests {
         let leaders: Vec<Option<JobIndex>> = (0..600)
             .map(|index| jobs.leader_of(JobIndex(index), ModelNo(0), &work))
             .collect();
-        assert_eq!(leaders[255], Some(JobIndex(0)));
-        assert_eq!(leaders[256], None);
-        assert_eq!(leaders[257], Some(JobIndex(256)));
-        assert_eq!(leaders.iter().flatten().count(), 600 - 3);
+        assert_eq!(leaders[127], Some(JobIndex(0)));
+        assert_eq!(leaders[128], None);
+        assert_eq!(leaders[129], Some(JobIndex(128)));
+        assert_eq!(leaders.iter().flatten().count(), 600 - 5);
     }
 }

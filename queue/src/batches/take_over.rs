@@ -23,9 +23,9 @@ const DIGEST_BYTES: usize = 16;
 /// A job of the new batch, as the old one may know it.
 type Known = (ModelNo, [u8; DIGEST_BYTES]);
 
-/// A model of both batches.
+/// A model of both batches, which may have several names in the old one.
 struct Common {
-    old: ModelNo,
+    old: Vec<ModelNo>,
     new: ModelNo,
     numerics: Option<String>,
 }
@@ -88,7 +88,10 @@ impl Batches {
                 .iter()
                 .filter(|job| job.state == JobState::Succeeded)
             {
-                for model in common.iter().filter(|model| Some(model.old) == job.model) {
+                let Some(no) = job.model else {
+                    continue;
+                };
+                for model in common.iter().filter(|model| model.old.contains(&no)) {
                     if known.len() < MOST_REMEMBERED {
                         known.insert(name(model.new, &job.key), job.index);
                     }
@@ -153,11 +156,15 @@ fn common(from: &Batch, to: &Batch, numerics: Option<&str>) -> Vec<Common> {
     let mut common = Vec::new();
     for new in to.models.iter().filter(|model| model.sha256.is_some()) {
         let same = |old: &&BatchModel| old.sha256 == new.sha256 && fits(old);
-        common.extend(from.models.iter().find(same).map(|old| Common {
-            old: old.no,
+        let Some(first) = from.models.iter().find(same) else {
+            continue;
+        };
+        let alike = |old: &&BatchModel| same(old) && old.numerics == first.numerics;
+        common.push(Common {
+            old: from.models.iter().filter(alike).map(|old| old.no).collect(),
             new: new.no,
-            numerics: old.numerics.clone(),
-        }));
+            numerics: first.numerics.clone(),
+        });
     }
     common
 }
