@@ -49,6 +49,8 @@ fn a_node_gives_its_jobs_back_within_two_seconds_of_its_hour() {
         "4",
         "--hours",
         "08:00-12:00",
+        "--max-memory",
+        "1G",
     ];
     let worker = ["--name", "desktop", "--heartbeat-ms", "250"];
     let arguments = [&worker[..], &flags, &slow].concat();
@@ -73,6 +75,8 @@ fn a_node_gives_its_jobs_back_within_two_seconds_of_its_hour() {
             .find(|node| !node["report"]["resting"].is_null())?;
         (resting["report"]["running"] == 0).then_some(())
     });
+    let memory = nodes(&cluster)[0]["report"]["devices"][0]["memory_bytes"].as_u64();
+    assert!(memory <= Some(1 << 30), "{memory:?}");
     // Its clock says noon twelve seconds after it was started; two for the drain, and what asking takes.
     assert!(
         began.elapsed() < Duration::from_secs(17),
@@ -97,6 +101,39 @@ fn a_node_gives_its_jobs_back_within_two_seconds_of_its_hour() {
     assert_eq!(exported.text(), run_alone(&input));
 }
 
+/// How much a process lets others go first, as the kernel says.
+fn nice(pid: u32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split_whitespace().nth(16)?.parse().ok()
+}
+
+#[test]
+fn a_run_rests_until_the_machine_has_been_calm() {
+    let home = Home::new();
+    home.write("in.jsonl", prompts::short(10, 6));
+    let flags = [
+        "run",
+        "in.jsonl",
+        "-o",
+        "out.jsonl",
+        "--engine",
+        "stub",
+        "--idle-only",
+    ];
+    let running = home.rbee(flags).start();
+    wait::until("a run that rests", PATIENCE, || {
+        running
+            .stderr()
+            .contains("the machine is used")
+            .then_some(())
+    });
+    running.interrupt();
+    assert_eq!(running.wait().code, Some(130));
+    let status = home.rbee(["status", "--json"]).exits(0).json();
+    assert_eq!(status["request_counts"]["completed"], 0);
+}
+
 #[test]
 fn a_run_waits_for_its_hours() {
     let home = Home::new();
@@ -117,6 +154,11 @@ fn a_run_waits_for_its_hours() {
     wait::until("a run that rests", PATIENCE, || {
         running.stderr().contains("resting").then_some(())
     });
+    let computing = running.children();
+    assert!(!computing.is_empty());
+    for pid in computing {
+        assert_eq!(nice(pid), Some(5), "process {pid}");
+    }
     running.interrupt();
     let ended = running.wait();
     assert_eq!(ended.code, Some(130), "{ended}");
