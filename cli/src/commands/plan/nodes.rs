@@ -99,6 +99,11 @@ pub async fn ask(
         .collect();
     for (snapshot, view) in snapshots.iter_mut().zip(&alive) {
         snapshot.draining |= view.state == NodeState::Draining;
+        // What others have there now will be over some time.
+        snapshot.held = 0;
+        for resident in &mut snapshot.resident {
+            resident.busy = false;
+        }
     }
     let waiting = waiting(spec, planned);
     let found: Vec<WaitingModel> = waiting.iter().flatten().cloned().collect();

@@ -170,7 +170,15 @@ fn between(seconds: Range) -> String {
 
 /// The plan as one JSON object.
 pub fn json_of(plan: &Plan) -> Value {
-    let models = plan.models.iter().map(json_of_model);
+    let models = plan.models.iter().enumerate().map(|(at, planned)| {
+        let mut model = json_of_model(planned);
+        let cluster = plan.cluster.as_ref();
+        model["waits"] = cluster
+            .and_then(|cluster| cluster.holds[at])
+            .map(hold_words)
+            .into();
+        model
+    });
     let nodes = plan.cluster.as_ref().map(|cluster| {
         let node = |node: &super::nodes::NodePlan| {
             let parts = plan.models.iter().zip(&node.parts).zip(&node.tokens_per_s);
