@@ -48,7 +48,7 @@ pub async fn submit(
     let input = next_part(&mut form, PART_INPUT).await?;
     let (file, survey) = receive(&server, input, &spec).await?;
     let takes_over = match &spec.takes_over {
-        Some(id) => Some(server.batch(id).await?),
+        Some(id) => Some(server.batch(&caller, id).await?),
         None => None,
     };
     let usual = &spec.spec.options.model;
