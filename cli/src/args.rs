@@ -7,15 +7,15 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cancel, completions, export, infer, list, logs, models, nodes, pause, purge, resume,
-    retry, run, schedule, serve, status, submit, token, verify, watch, worker,
+    bench, cancel, completions, diff, export, infer, list, logs, models, nodes, pause, plan, purge,
+    rerun, resume, retry, run, schedule, serve, status, submit, token, verify, watch, worker,
 };
 use crate::exit_code::EXIT_CODES_HELP;
 
 /// Which commands want a server.
 const WHERE_HELP: &str = "\
-With RBEE_SERVER set, every command that asks for batches speaks to that server. Without it, list, status, export, verify
-and purge open the store of this machine directly; submit, cancel, retry, pause, resume, schedule, nodes and logs want a server on
+With RBEE_SERVER set, every command that asks for batches speaks to that server. Without it, list, status, export, diff,
+verify and purge open the store of this machine directly; submit, cancel, retry, pause, resume, schedule, nodes and logs want a server on
 this machine, http://127.0.0.1:7835. `rbee run` computes here, and `rbee serve` is the server.";
 
 /// Batch inference on your own machines: a file of prompts in, one results file out, the same bytes every time.
@@ -69,10 +69,19 @@ pub struct Global {
     pub server: Option<String>,
 }
 
+impl Global {
+    /// The server that the user named, if one was.
+    pub fn server(&self) -> Option<&str> {
+        self.server.as_deref().filter(|url| !url.is_empty())
+    }
+}
+
 /// What `rbee` can be asked to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Run(Box<run::RunArgs>),
+    Rerun(Box<rerun::RerunArgs>),
+    Plan(Box<plan::PlanArgs>),
     Infer(Box<infer::InferArgs>),
     Bench(Box<bench::BenchArgs>),
     Serve(Box<serve::ServeArgs>),
@@ -82,6 +91,7 @@ pub enum Command {
     List(list::ListArgs),
     Status(status::StatusArgs),
     Export(export::ExportArgs),
+    Diff(diff::DiffArgs),
     Cancel(cancel::CancelArgs),
     Retry(retry::RetryArgs),
     Pause(pause::PauseArgs),

@@ -50,6 +50,10 @@ pub struct BatchArgs {
     #[arg(long, value_enum, default_value_t)]
     pub numerics: NumericsChoice,
 
+    /// Compute equal jobs each, even where one answer serves them all; the bytes are the same
+    #[arg(long)]
+    pub no_compute_once: bool,
+
     /// The day that chat templates see, so that the results do not depend on the calendar
     #[arg(long, value_name = "YYYY-MM-DD", default_value = "2024-07-26", value_parser = parse_date)]
     pub template_date: String,

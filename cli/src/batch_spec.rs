@@ -21,6 +21,7 @@ pub fn batch_spec(args: &BatchArgs, kv: KvChoice) -> Result<BatchSpec, Failure> 
         template_date: args.template_date.clone(),
         kv: KvType::from(kv).to_string(),
         any_numerics: args.numerics == NumericsChoice::Any,
+        compute_each: args.no_compute_once,
     })
 }
 

@@ -10,6 +10,7 @@ use rbee_worker::engine::stub::{self, StubOptions};
 use rbee_worker::engine::{Engine, EngineEvent, EngineOptions, TextFace};
 use rbee_worker::kernels::Kernel;
 use rbee_worker::model::memory::MemoryPlan;
+use rbee_worker::model::outline::Outline;
 use rbee_worker::model::{self, LoadError, LoadOptions, LoadedModel, numerics};
 use rbee_worker::model_files::ResolvedModel;
 use rbee_worker::node::Hosted;
@@ -210,23 +211,9 @@ fn load_files(
         Room::Alone(memory) => (memory, false),
         Room::Beside(memory) => (Some(memory), true),
     };
-    let options = LoadOptions {
-        threads: threads(args),
-        slots: slots(args),
-        memory,
-        beside_others,
-        kv: args.kv.into(),
-        context: None,
-        kernel: args.machine.kernel,
-    };
+    let options = load_options(args, memory, beside_others);
     let name = &resolved.requested;
-    let loaded = model::load(resolved, &options).map_err(|error| {
-        let code = match &error {
-            LoadError::TooLarge { .. } => "out_of_memory",
-            _ => "model_load_failed",
-        };
-        JobError::new(code, format!("the model {name} cannot be loaded: {error}"))
-    })?;
+    let loaded = model::load(resolved, &options).map_err(|error| load_error(name, &error))?;
     talk.note(&format!(
         "{name} ({}): {}",
         loaded.architecture, loaded.memory
@@ -240,6 +227,40 @@ fn load_files(
         talk.warn(&format!("{name} may give other bytes on another machine"));
     }
     Ok(loaded)
+}
+
+fn load_error(name: &str, error: &LoadError) -> JobError {
+    let code = match error {
+        LoadError::TooLarge { .. } => "out_of_memory",
+        _ => "model_load_failed",
+    };
+    JobError::new(code, format!("the model {name} cannot be loaded: {error}"))
+}
+
+/// How models are loaded here.
+pub fn load_options(args: &EngineArgs, memory: Option<u64>, beside_others: bool) -> LoadOptions {
+    LoadOptions {
+        threads: threads(args),
+        slots: slots(args),
+        memory,
+        beside_others,
+        kv: args.kv.into(),
+        context: None,
+        kernel: args.machine.kernel,
+    }
+}
+
+/// What is known of a model without its weights. Blocks while its files are read.
+pub fn outline(source: &Source, args: &EngineArgs) -> Result<Outline, JobError> {
+    let memory = args.machine.memory;
+    match source {
+        Source::Stub(name) => load_stub(name, args, Room::Alone(memory)).map(Outline::of_loaded),
+        Source::Files(resolved) => {
+            let options = load_options(args, memory, false);
+            let outline = Outline::read(resolved, &options);
+            outline.map_err(|error| load_error(&resolved.requested, &error))
+        }
+    }
 }
 
 /// The digest that says which machines give the same bytes as this one.

@@ -14,7 +14,7 @@ pub enum ExitCode {
     /// unknown model name, duplicate ids, output equal to input.
     Usage,
     /// The run finished and its results are complete, but some of them are errors. Also: an export of a batch that
-    /// is not finished yet wrote what there is.
+    /// is not finished yet wrote what there is, and a `diff` found results that differ.
     SomeFailed,
     /// A command that wants a server found none.
     NoServer,
@@ -60,7 +60,7 @@ Exit codes:
   0    done; of a run: every job succeeded
   1    an error of the program: disk, store, download, model, memory
   2    the command or the prompts file is refused as it stands
-  3    finished, and some jobs failed (the results file is complete)
+  3    finished, and some jobs failed (the results file is complete); of a diff: results differ
   4    no server can be reached
   130  interrupted; what is finished is kept, and the same command resumes";
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine_args::EngineArgs;
 use crate::engine_host;
 use crate::failure::Failure;
+use crate::living::LivingArgs;
 use crate::models_home;
 use crate::moment;
 use crate::node_shelf::NodeShelf;
@@ -56,6 +57,8 @@ pub struct NodeSetup {
     pub name: String,
     pub batches: Batches,
     pub engine: EngineArgs,
+    /// When it may compute.
+    pub living: LivingArgs,
     pub lease: LeaseOptions,
     /// Where its models lie.
     pub data: DataDir,
@@ -103,6 +106,7 @@ pub async fn run_node(setup: NodeSetup, stop: CancellationToken) -> Result<(), F
         logs: setup.logs,
     };
     let (node, handle) = Node::new(parts, options);
+    let living = setup.living.watch(handle.clone(), &setup.talk)?;
     if let Some(patience) = setup.stall_timeout {
         end_stalls(handle.clone(), patience)?;
     }
@@ -120,6 +124,9 @@ pub async fn run_node(setup: NodeSetup, stop: CancellationToken) -> Result<(), F
         }
     };
     preloading.abort();
+    if let Some(living) = living {
+        living.abort();
+    }
     if let Some(face) = face {
         face.abort();
     }

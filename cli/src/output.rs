@@ -119,6 +119,12 @@ pub enum Sink {
 }
 
 impl Sink {
+    /// A file without a name, from which the lines are read back.
+    pub fn spool(file: File) -> Sink {
+        let out = BufWriter::with_capacity(WRITE_BUFFER_BYTES, file);
+        Sink::Stream(out, PathBuf::from("a temporary file"))
+    }
+
     /// Writes one result line, without its newline.
     pub fn line(&mut self, line: &str) -> Result<(), Failure> {
         let write = |out: &mut dyn Write| {

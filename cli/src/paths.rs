@@ -45,6 +45,13 @@ impl DataDir {
         self.root.join("models")
     }
 
+    /// What `rbee plan` said of inputs.
+    pub fn plans(&self) -> Result<PathBuf> {
+        let plans = self.root.join("plans");
+        make_private(&plans)?;
+        Ok(plans)
+    }
+
     /// Input that came through stdin, while its run is alive.
     pub fn spool(&self) -> Result<PathBuf> {
         let spool = self.root.join("spool");

@@ -9,7 +9,7 @@ use rbee_queue::{Batch, BatchId, Batches, JobIndex, StoreError};
 
 use crate::batch_view::{counted, input_lines};
 use crate::failure::Failure;
-use crate::output::Target;
+use crate::output::{Sink, Target};
 
 /// Missing lines that are named; beyond that they are counted.
 pub const GAPS_NAMED: usize = 10;
@@ -54,6 +54,14 @@ impl Destinations {
         Ok(chosen)
     }
 
+    /// Opens all of them for writing.
+    pub fn open(&self) -> Result<Sinks, Failure> {
+        Ok(Sinks {
+            results: self.results.open()?,
+            errors: self.errors.as_ref().map(Target::open).transpose()?,
+        })
+    }
+
     /// Fails if a file could not be put in its place, before hours are spent on what should go in.
     pub fn check_writable(&self) -> Result<(), Failure> {
         self.results.check_writable()?;
@@ -61,6 +69,30 @@ impl Destinations {
             .errors
             .as_ref()
             .map_or(Ok(()), Target::check_writable)?)
+    }
+}
+
+/// Where the lines go, open. Nothing counts before [`Sinks::finish`].
+pub struct Sinks {
+    pub results: Sink,
+    pub errors: Option<Sink>,
+}
+
+impl Sinks {
+    /// Hands over what is buffered; files appear under their names now.
+    pub fn finish(self) -> Result<(), Failure> {
+        // The errors first: a results file that is there means that all of it is there.
+        if let Some(errors) = self.errors {
+            errors.finish()?;
+        }
+        self.results.finish()
+    }
+
+    fn line(&mut self, line: &str, failed: bool) -> Result<(), Failure> {
+        match &mut self.errors {
+            Some(errors) if failed => errors.line(line),
+            _ => self.results.line(line),
+        }
     }
 }
 
@@ -102,8 +134,16 @@ pub async fn write(
     rendering: Rendering,
     to: &Destinations,
 ) -> Result<Written, Failure> {
-    let mut results = to.results.open()?;
-    let mut errors = to.errors.as_ref().map(Target::open).transpose()?;
+    write_into(batches, batch, rendering, to.open()?).await
+}
+
+/// The same to what is open already.
+pub async fn write_into(
+    batches: &Batches,
+    batch: &BatchId,
+    rendering: Rendering,
+    mut to: Sinks,
+) -> Result<Written, Failure> {
     let mut written = Written::default();
     let mut export = batches.export(batch, rendering).await?;
     while let Some(page) = export.next_page().await? {
@@ -114,17 +154,10 @@ pub async fn write(
             };
             written.results += 1;
             written.failed += u64::from(rendered.failed);
-            match &mut errors {
-                Some(errors) if rendered.failed => errors.line(&rendered.line)?,
-                _ => results.line(&rendered.line)?,
-            }
+            to.line(&rendered.line, rendered.failed)?;
         }
     }
-    // The errors first: a results file that is there means that all of it is there.
-    if let Some(errors) = errors {
-        errors.finish()?;
-    }
-    results.finish()?;
+    to.finish()?;
     Ok(written)
 }
 
@@ -138,8 +171,7 @@ pub async fn follow(
     rendering: Rendering,
     to: &Destinations,
 ) -> Result<Written, Failure> {
-    let mut results = to.results.open()?;
-    let mut errors = to.errors.as_ref().map(Target::open).transpose()?;
+    let mut to = to.open()?;
     let mut written = Written::default();
     let mut from = Some(JobIndex(0));
     while let Some(start) = from {
@@ -165,20 +197,14 @@ pub async fn follow(
             };
             written.results += 1;
             written.failed += u64::from(rendered.failed);
-            match &mut errors {
-                Some(errors) if rendered.failed => errors.line(&rendered.line)?,
-                _ => results.line(&rendered.line)?,
-            }
+            to.line(&rendered.line, rendered.failed)?;
         }
         if from.is_some() && !done {
-            results.flush()?;
+            to.results.flush()?;
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
-    if let Some(errors) = errors {
-        errors.finish()?;
-    }
-    results.finish()?;
+    to.finish()?;
     Ok(written)
 }
 

@@ -94,6 +94,7 @@ fn new_job(index: u64) -> NewJob {
         shape: Some(Shape::Short),
         custom_id: None,
         verdict: Ok(ModelNo(0)),
+        same_as: None,
     }
 }
 

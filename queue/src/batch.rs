@@ -29,6 +29,9 @@ pub struct BatchSpec {
     pub kv: String,
     /// Nodes of any numerics may run it: the promise of equal bytes is given up.
     pub any_numerics: bool,
+    /// Equal jobs are computed each, even where they have equal answers. The bytes are the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compute_each: bool,
 }
 
 impl BatchSpec {
@@ -40,6 +43,7 @@ impl BatchSpec {
             template_date: DEFAULT_TEMPLATE_DATE.to_owned(),
             kv: "f16".to_owned(),
             any_numerics: false,
+            compute_each: false,
         }
     }
 }
@@ -118,6 +122,9 @@ pub struct Batch {
     pub owner: String,
     /// A name for people.
     pub name: Option<String>,
+    /// The idempotency key that it holds.
+    #[serde(default)]
+    pub key: Option<String>,
     /// Whose jobs go first.
     pub priority: Priority,
     /// The name of the only node that may run it, where there is one.

@@ -131,6 +131,8 @@ pub struct NodeReport {
     pub running: usize,
     /// It takes no new work.
     pub draining: bool,
+    /// Why it rests for now: it takes no new work until that is over.
+    pub resting: Option<String>,
     /// Why results cannot be stored now.
     pub blocked: Option<String>,
     /// Steps of its engines since it started.

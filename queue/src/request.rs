@@ -3,6 +3,7 @@
 //! Owns the types and their serde form, which is what the job key hashes. Owns no parsing of
 //! input lines (that is `jsonl`) and no checks against a model's limits (that is the worker).
 
+use crate::ids::ContentHash;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -61,6 +62,19 @@ pub struct Request {
     pub input: Input,
     /// Sampling and output parameters.
     pub params: Params,
+}
+
+impl Request {
+    /// What equal answers are known by, where equal requests have equal answers: greedy ones, and ones with a seed of
+    /// their own. It leaves out the model's name and who asks.
+    pub fn work(&self) -> Option<ContentHash> {
+        self.is_determined().then(|| ContentHash::of(self, None))
+    }
+
+    /// Whether equal requests have equal answers.
+    pub fn is_determined(&self) -> bool {
+        self.params.temperature == 0.0 || self.params.seed.is_some()
+    }
 }
 
 /// The text side of a request.
@@ -173,6 +187,27 @@ mod tests {
         );
         assert!(json.contains(r#""temperature":0.7,"#), "{json}");
         assert_eq!(serde_json::from_str::<Request>(&json).unwrap(), request);
+    }
+
+    #[test]
+    fn only_greedy_and_seeded_requests_have_equal_answers() {
+        let request = |temperature, seed| Request {
+            endpoint: Endpoint::ChatCompletions,
+            model: "m".into(),
+            input: Input::Prompt {
+                text: "a".into(),
+                raw: false,
+            },
+            params: Params {
+                temperature,
+                seed,
+                ..Params::default()
+            },
+        };
+        assert_eq!(request(0.7, None).work(), None);
+        assert_eq!(request(0.0, None).work(), request(0.0, None).work());
+        assert!(request(0.7, Some(1)).work().is_some());
+        assert_ne!(request(0.7, Some(1)).work(), request(0.7, Some(2)).work());
     }
 
     #[test]

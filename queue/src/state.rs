@@ -60,6 +60,8 @@ impl JobState {
 pub enum JobEvent {
     /// The dispatcher gives it to a node under a new attempt.
     Place,
+    /// An equal job of another batch has its answer.
+    Adopt,
     /// The node that holds it answered.
     Succeed,
     /// The node that holds it found an error.
@@ -76,6 +78,7 @@ pub enum JobEvent {
 pub fn job_after(state: JobState, event: JobEvent) -> Option<JobState> {
     match (state, event) {
         (JobState::Queued, JobEvent::Place) => Some(JobState::Placed),
+        (JobState::Queued, JobEvent::Adopt) => Some(JobState::Succeeded),
         (JobState::Placed, JobEvent::Succeed) => Some(JobState::Succeeded),
         (JobState::Placed, JobEvent::Fail) => Some(JobState::Failed),
         (JobState::Placed, JobEvent::Release) => Some(JobState::Queued),
@@ -205,8 +208,9 @@ pub fn batch_after(status: BatchStatus, event: BatchEvent) -> Option<BatchStatus
 mod tests {
     use super::*;
 
-    const JOB_EVENTS: [JobEvent; 6] = [
+    const JOB_EVENTS: [JobEvent; 7] = [
         JobEvent::Place,
+        JobEvent::Adopt,
         JobEvent::Succeed,
         JobEvent::Fail,
         JobEvent::Release,

@@ -59,9 +59,13 @@ fn why(batch: &Batch, model: &BatchModel, sha: &ModelSha, nodes: &[StoredNode]) 
             "no node is alive that keeps keys and values as {kv}: start one with --kv {kv}"
         ));
     }
+    let resting = able.iter().find_map(|node| node.report.resting.clone());
     able.retain(|node| node.state() != NodeState::Draining);
     if able.is_empty() {
-        return Some("all nodes that could run it are draining".to_owned());
+        return Some(match resting {
+            Some(reason) => format!("the nodes that could run it rest: {reason}"),
+            None => "all nodes that could run it are draining".to_owned(),
+        });
     }
     if let Some(blocked) = able.iter().find_map(|node| node.report.blocked.as_ref())
         && able.iter().all(|node| node.report.blocked.is_some())

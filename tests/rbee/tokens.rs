@@ -68,6 +68,8 @@ fn others_get_tokens_of_their_own_and_see_their_own_batches() {
         vec!["status", &id],
         vec!["export", &id],
         vec!["cancel", &id],
+        vec!["rerun", &id],
+        vec!["diff", &id, &id],
     ] {
         by(&bob, &server.url, &bobs, command)
             .exits(2)

@@ -43,7 +43,7 @@ use rbee_queue::store::Finish;
 use rbee_queue::{Batches, JobError, ModelSha, NodeInstance, StoreError};
 use status::{Command, StatusBoard};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// How often the status is brought up to date.
@@ -52,6 +52,10 @@ const STATUS_EVERY: Duration = Duration::from_millis(250);
 const MAX_UNCOMMITTED: usize = 1024;
 /// How long a node that leaves waits for the queue and for a store that is away. Its lease ends by itself.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long running jobs may go on when the node has to rest: with what two steps take that is less than two seconds.
+const REST_GRACE: Duration = Duration::from_secs(1);
+/// A node that rests for longer than this puts its models away, so that others have the memory.
+const PUT_AWAY_AFTER: Duration = Duration::from_secs(60);
 /// Former lives whose jobs are still to be given up.
 const FORMER_MAX: usize = 16;
 
@@ -140,6 +144,8 @@ pub struct Node {
     former: Vec<NodeInstance>,
     /// It was told to leave once its jobs are done.
     leaving: bool,
+    /// Since when it rests.
+    resting_since: Option<Instant>,
 }
 
 /// Why a question is not answered now.
@@ -170,6 +176,7 @@ impl Node {
             board,
             former: Vec::new(),
             leaving: false,
+            resting_since: None,
         };
         (node, handle)
     }
@@ -265,6 +272,7 @@ impl Node {
                 Some(Command::Load(wish)) => self.host.want(wish),
                 Some(Command::Replace(model)) => self.replace(model),
                 Some(Command::Ask(ask)) => ask::refuse(&ask.answer, away()),
+                Some(Command::Rest(reason)) => self.rest(reason),
                 Some(Command::Drain | Command::Stop) | None => return,
             }
         }
@@ -297,6 +305,17 @@ impl Node {
             self.board.loaded(loaded);
             self.disk.prod();
         }
+    }
+
+    /// Rests for a reason, or works again.
+    fn rest(&mut self, reason: Option<String>) {
+        match reason {
+            Some(_) => {
+                self.resting_since.get_or_insert_with(Instant::now);
+            }
+            None => self.resting_since = None,
+        }
+        self.board.rest(reason);
     }
 
     fn replace(&mut self, model: ModelSha) {

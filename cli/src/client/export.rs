@@ -10,8 +10,7 @@ use reqwest::header::ACCEPT;
 
 use super::Client;
 use crate::failure::Failure;
-use crate::output::{Sink, Target};
-use crate::results::{Destinations, GAPS_NAMED, Written};
+use crate::results::{Destinations, GAPS_NAMED, Sinks, Written};
 use crate::talk::Talk;
 
 /// The longest head of a frame.
@@ -32,6 +31,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 pub struct ExportQuery {
     pub format: Option<&'static str>,
     pub with_stats: bool,
+    pub with_keys: bool,
     pub follow: bool,
 }
 
@@ -54,9 +54,13 @@ enum Broken {
 impl Remote<'_> {
     /// Writes the results as they come. A file gets its name only when all was written.
     pub async fn write(&self, to: &Destinations) -> Result<Written, Failure> {
+        self.write_into(to.open()?).await
+    }
+
+    /// The same to what is open already.
+    pub async fn write_into(&self, to: Sinks) -> Result<Written, Failure> {
         let mut out = Out {
-            results: to.results.open()?,
-            errors: to.errors.as_ref().map(Target::open).transpose()?,
+            to,
             written: Written::default(),
             next: 0,
             follow: self.query.follow,
@@ -99,6 +103,7 @@ impl Remote<'_> {
             ("from", from.as_str()),
             ("follow", flag(self.query.follow)),
             ("with_stats", flag(self.query.with_stats)),
+            ("with_keys", flag(self.query.with_keys)),
         ];
         query.extend(self.query.format.map(|format| ("format", format)));
         let path = ["v1", "batches", self.id, "results"];
@@ -129,8 +134,7 @@ impl Remote<'_> {
 
 /// Where lines go, and how far they are.
 struct Out {
-    results: Sink,
-    errors: Option<Sink>,
+    to: Sinks,
     written: Written,
     /// The first job that was not written.
     next: u64,
@@ -139,18 +143,19 @@ struct Out {
 
 impl Out {
     fn take(&mut self, frame: &Frame, lines: &[u8]) -> Result<(), Failure> {
-        match &mut self.errors {
+        let Sinks { results, errors } = &mut self.to;
+        match errors {
             Some(errors) if !frame.failed.is_empty() => {
                 let mut failed = frame.failed.iter().copied().peekable();
                 for (at, line) in lines.split_inclusive(|byte| *byte == b'\n').enumerate() {
                     if failed.next_if_eq(&at).is_some() {
                         errors.lines(line)?;
                     } else {
-                        self.results.lines(line)?;
+                        results.lines(line)?;
                     }
                 }
             }
-            _ => self.results.lines(lines)?,
+            _ => results.lines(lines)?,
         }
         let written = &mut self.written;
         written.results += frame.lines as u64;
@@ -161,17 +166,13 @@ impl Out {
         written.missing_lines.extend(more);
         self.next = frame.next;
         if self.follow {
-            self.results.flush()?;
+            self.to.results.flush()?;
         }
         Ok(())
     }
 
     fn finish(self) -> Result<Written, Failure> {
-        // The errors first: a results file that is there means that all of it is there.
-        if let Some(errors) = self.errors {
-            errors.finish()?;
-        }
-        self.results.finish()?;
+        self.to.finish()?;
         Ok(self.written)
     }
 }

@@ -67,6 +67,15 @@ impl Prompts {
         })
     }
 
+    /// Prompts that were put together in a file without a name.
+    pub fn gathered(file: std::fs::File, name: String) -> Prompts {
+        Prompts {
+            source: Box::new(tokio::fs::File::from_std(file)),
+            bytes: None,
+            name,
+        }
+    }
+
     /// What the batch is called in listings.
     pub fn name(&self) -> &str {
         &self.name

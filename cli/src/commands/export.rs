@@ -113,6 +113,7 @@ async fn of_embedded(
     let rendering = Rendering {
         shape: args.format.map(Shape::from),
         with_stats: args.with_stats,
+        ..Rendering::default()
     };
     let written = match args.follow {
         true => results::follow(&home.batches, &batch, rendering, destinations).await?,
@@ -138,6 +139,7 @@ async fn of_server(
             format: args.format.map(ShapeChoice::word),
             with_stats: args.with_stats,
             follow: args.follow,
+            ..ExportQuery::default()
         },
         talk: &context.talk,
     };

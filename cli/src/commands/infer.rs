@@ -115,6 +115,7 @@ impl Question {
         let rendering = Rendering {
             shape: Some(Shape::Short),
             with_stats: true,
+            ..Rendering::default()
         };
         let renderer = Renderer::new(self.options.clone(), self.seed, Shape::Short, rendering);
         let answer = Answer {

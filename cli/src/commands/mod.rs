@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod cancel;
 pub mod completions;
+pub mod diff;
 pub mod export;
 pub mod infer;
 pub mod list;
@@ -10,7 +11,9 @@ pub mod logs;
 pub mod models;
 pub mod nodes;
 pub mod pause;
+pub mod plan;
 pub mod purge;
+pub mod rerun;
 pub mod resume;
 pub mod retry;
 pub mod run;
@@ -45,7 +48,7 @@ pub struct Context {
 impl Context {
     /// The server that the user named, if one was.
     pub fn server(&self) -> Option<&str> {
-        self.global.server.as_deref().filter(|url| !url.is_empty())
+        self.global.server()
     }
 
     /// The process that listings name as the one that runs what this one runs.
@@ -93,10 +96,18 @@ pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
     match (cli.command, child) {
         (Command::Run(args), None) => run::supervise(&global, &args, talk).await,
         (Command::Run(args), Some(child)) => run::run(&context(Some(&child))?, *args, child).await,
+        (Command::Rerun(args), None) if global.server().is_some() => {
+            rerun::submit(&context(None)?, *args).await
+        }
+        (Command::Rerun(args), None) => rerun::supervise(&global, &args, talk).await,
+        (Command::Rerun(args), Some(child)) => {
+            rerun::run(&context(Some(&child))?, *args, child).await
+        }
         (Command::Worker(args), None) => worker::supervise(&args, talk).await,
         (Command::Worker(args), Some(child)) => {
             worker::run(&context(Some(&child))?, *args, child).await
         }
+        (Command::Plan(args), _) => plan::run(&context(None)?, *args).await,
         (Command::Infer(args), _) => infer::run(&context(None)?, *args).await,
         (Command::Serve(args), None) => match serve::supervise(&args, talk).await? {
             Some(code) => Ok(code),
@@ -119,6 +130,7 @@ pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
         (Command::List(args), _) => list::run(&context(None)?, args).await,
         (Command::Status(args), _) => status::run(&context(None)?, args).await,
         (Command::Export(args), _) => export::run(&context(None)?, args).await,
+        (Command::Diff(args), _) => diff::run(&context(None)?, args).await,
         (Command::Verify(args), _) => verify::run(&context(None)?, args).await,
         (Command::Token(args), _) => token::run(&context(None)?, args).await,
         (Command::Models(args), _) => models::run(&context(None)?, args).await,

@@ -110,7 +110,10 @@ fn row(view: &NodeView) -> Vec<String> {
     let speed = rates.fold(0.0, |sum, rate| sum + rate);
     vec![
         report.name.clone(),
-        state(view.state).to_owned(),
+        match report.resting {
+            Some(_) if view.state == NodeState::Draining => "resting".to_owned(),
+            _ => state(view.state).to_owned(),
+        },
         report.running.to_string(),
         report.slots.to_string(),
         memory.join(", "),

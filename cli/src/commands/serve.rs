@@ -31,6 +31,7 @@ use crate::engine_args::EngineArgs;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::home::{self, Home, HomeArgs, Shape};
+use crate::living::LivingArgs;
 use crate::logging;
 use crate::moment;
 use crate::node_host::{NodeSetup, run_node};
@@ -260,6 +261,7 @@ async fn own_node(
         name: NODE_NAME.to_owned(),
         batches: home.batches.clone(),
         engine: args.engine.clone(),
+        living: LivingArgs::default(),
         lease: LeaseOptions {
             lease,
             heartbeat: lease / HEARTBEATS_A_LEASE,

@@ -1,5 +1,7 @@
 //! `rbee status`: one batch in detail.
 
+use std::time::Duration;
+
 use clap::Args;
 use rbee_scheduler::http::error_kinds::error_kinds;
 use rbee_scheduler::http::types::{BatchDetail, BatchView, ErrorKind};
@@ -12,6 +14,7 @@ use crate::commands::Context;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::moment;
+use crate::plans;
 use crate::progress::clock;
 use crate::table;
 
@@ -37,12 +40,16 @@ pub async fn run(context: &Context, args: StatusArgs) -> Outcome {
         Some(_) => (of_server(context, &args.id).await?, Runner::Server),
         None => of_embedded(context, &args.id).await?,
     };
+    let planned = plans::of(&context.data()?, detail.batch.key.as_deref());
     if args.json {
         let mut value = batch_view::json(&detail.batch, runner);
         value["errors"] = serde_json::to_value(&detail.errors)?;
+        value["planned"] = planned.unwrap_or_default();
         table::print([value.to_string()])?;
     } else {
-        table::print(describe(&detail.batch, runner, &detail.errors))?;
+        let mut lines = describe(&detail.batch, runner, &detail.errors);
+        lines.extend(planned.map(|plan| in_words(&plan)));
+        table::print(lines)?;
     }
     Ok(ExitCode::Success)
 }
@@ -105,7 +112,7 @@ fn describe(batch: &BatchView, runner: Runner, errors: &[ErrorKind]) -> Vec<Stri
     say("made", moment::utc(batch.created_at_us));
     if let Some(finished) = batch.finished_at_us {
         let micros = u64::try_from(finished - batch.created_at_us).unwrap_or(0);
-        let took = clock(std::time::Duration::from_micros(micros));
+        let took = clock(Duration::from_micros(micros));
         say(
             "finished",
             format!("{} ({took} after it was made)", moment::utc(finished)),
@@ -122,6 +129,24 @@ fn describe(batch: &BatchView, runner: Runner, errors: &[ErrorKind]) -> Vec<Stri
         );
     }
     lines
+}
+
+/// What `rbee plan` said before, to be held against what came.
+fn in_words(plan: &serde_json::Value) -> String {
+    let sum = |part: &str| -> u64 {
+        let models = plan["models"].as_array().into_iter().flatten();
+        models.filter_map(|model| model[part].as_u64()).sum()
+    };
+    let (input, output) = (sum("prompt_tokens"), sum("output_tokens_at_most"));
+    let seconds = |end: &str| plan["seconds"][end].as_f64().map(Duration::from_secs_f64);
+    let time = match (seconds("low"), seconds("high")) {
+        (Some(low), Some(high)) => format!(", {} to {}", clock(low), clock(high)),
+        _ => String::new(),
+    };
+    format!(
+        "  {:<10}{input} tokens in, at most {output} out{time}",
+        "planned"
+    )
 }
 
 fn describe_model(model: &rbee_queue::batch::BatchModel) -> String {

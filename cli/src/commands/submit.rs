@@ -110,6 +110,7 @@ pub async fn run(context: &Context, args: SubmitArgs) -> Outcome {
             on_done: args.on_done.clone(),
             node: args.node.clone(),
             models,
+            takes_over: None,
         };
         client::submit(&client, &spec, prompts, &context.talk).await
     };

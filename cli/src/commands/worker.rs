@@ -15,6 +15,7 @@ use crate::engine_args::EngineArgs;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::home::{self, HomeArgs, Shape};
+use crate::living::LivingArgs;
 use crate::logging;
 use crate::node_host::{FaceSetup, NodeSetup, run_node};
 use crate::seconds;
@@ -31,6 +32,7 @@ use crate::talk::Talk;
 Examples:
   RBEE_DATABASE_URL=postgres://rbee@db/rbee RBEE_REDIS_URL=redis://db rbee worker
   rbee worker --name desktop --memory 24G --model hf:Qwen/Qwen3-0.6B-GGUF
+  rbee worker --hours 22:00-07:00 --nice 10       a machine that is somebody's by day
 
 RBEE_API_TOKEN is the server's token: the node shows it where it fetches models (RBEE_SERVER), and wants to see it on its own
 HTTP face.")]
@@ -73,6 +75,9 @@ pub struct WorkerArgs {
     /// Is sent a POST once, as soon as the face accepts requests
     #[arg(long, value_name = "URL")]
     pub callback_url: Option<String>,
+
+    #[command(flatten)]
+    pub living: LivingArgs,
 
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -122,6 +127,8 @@ impl WorkerArgs {
 pub async fn supervise(args: &WorkerArgs, talk: &Talk) -> Outcome {
     args.lease()?;
     cluster(&args.home)?;
+    args.living.check()?;
+    args.living.be_nice()?;
     supervisor::supervise(talk, Supervised::node()).await
 }
 
@@ -156,10 +163,13 @@ pub async fn run(context: &Context, args: WorkerArgs, child: Child) -> Outcome {
     let face = args.face(&name).await?;
     let address = face.listener.local_addr()?;
     context.talk.note(&format!("node {name}, http://{address}"));
+    let mut engine = args.engine;
+    engine.machine.memory = args.living.memory(engine.machine.memory);
     let setup = NodeSetup {
         name,
         batches: home.batches.clone(),
-        engine: args.engine,
+        engine,
+        living: args.living,
         lease,
         data: context.data()?,
         server: context.server().map(str::to_owned),

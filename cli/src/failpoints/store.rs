@@ -63,6 +63,7 @@ pass_on! {
         at "placing", then "placed" if |outcomes| !outcomes.is_empty();
     fn finish_many(finishes: Vec<Finish>) -> Vec<FinishOutcome>,
         at "writing", then "written" if |outcomes| !outcomes.is_empty();
+    fn adopt_many(adoption: Adoption) -> u64;
     fn release_many(releases: Vec<Release>) -> Vec<bool>,
         then "released" if |released| released.contains(&true);
     fn release_batch(batch: BatchNo, keep: &[NodeInstance]) -> u64;

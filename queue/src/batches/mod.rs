@@ -3,9 +3,11 @@
 //! Owns the order of those writes: the store first, then the queue; a result is committed, then
 //! the inbox forgets it. Whatever is cut off in between, `resume` and `sweep` put right.
 
+mod equal;
 mod export;
 mod purge;
 mod submit;
+mod take_over;
 mod work;
 
 pub use export::{Export, ExportLine, PageRenderer};

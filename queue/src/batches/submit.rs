@@ -4,6 +4,7 @@
 //! off leaves a hidden batch, which `sweep` deletes.
 
 use super::Batches;
+use super::equal::EqualJobs;
 use crate::batch::{Batch, BatchModel, BatchSpec, Priority};
 use crate::file::{Asked, RefusedLine};
 use crate::ids::{BatchId, BatchNo, ModelNo};
@@ -82,6 +83,8 @@ pub struct Input<R> {
     pub options: LineOptions,
     /// The digest of the survey: an input that changed since is refused.
     pub digest: Option<[u8; 32]>,
+    /// Equal jobs are computed each, see [`BatchSpec::compute_each`].
+    pub compute_each: bool,
 }
 
 /// What became of a submission.
@@ -132,6 +135,7 @@ impl Batches {
     {
         let (id, lock) = self.reserve()?;
         let (options, models) = (submission.spec.options.clone(), submission.models.clone());
+        let compute_each = submission.spec.compute_each;
         let digest = submission.digest;
         let (_, no) = (self.store).batch_create(submission.into_new(id)).await?;
         let reserved = Reserved { no, lock };
@@ -139,6 +143,7 @@ impl Batches {
             input,
             options,
             digest,
+            compute_each,
         };
         self.load_and_show(reserved, input, &models).await
     }
@@ -192,6 +197,7 @@ impl Batches {
             input,
             options,
             digest,
+            compute_each,
         } = input;
         let names = models
             .iter()
@@ -200,7 +206,11 @@ impl Batches {
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
         let reading = tokio::task::spawn_blocking(move || {
             let mut reader = Reader::new(input, &options);
-            let last = match send_chunks(&mut reader, &names, &sender) {
+            let jobs = JobMaker {
+                models: names,
+                equal: (!compute_each).then(EqualJobs::default),
+            };
+            let last = match send_chunks(&mut reader, jobs, &sender) {
                 Ok(()) => Message::End {
                     digest: reader.digest(),
                 },
@@ -245,14 +255,14 @@ impl Batches {
 
 fn send_chunks<R: BufRead>(
     reader: &mut Reader<'_, R>,
-    models: &HashMap<String, ModelNo>,
+    mut maker: JobMaker,
     chunks: &mpsc::Sender<Message>,
 ) -> Result<(), ReadError> {
     let mut jobs = Vec::new();
     let mut bytes = 0;
     while let Some(line) = reader.next_line()? {
         bytes += line.text.len();
-        jobs.push(new_job(line, models));
+        jobs.push(maker.job(line));
         if jobs.len() == CHUNK_JOBS || bytes >= CHUNK_BYTES {
             let full = std::mem::take(&mut jobs);
             bytes = 0;
@@ -268,24 +278,39 @@ fn send_chunks<R: BufRead>(
     Ok(())
 }
 
-fn new_job(line: Line, models: &HashMap<String, ModelNo>) -> NewJob {
-    let verdict = match line.parsed.request {
-        Ok(request) => models.get(&request.model).copied().ok_or_else(|| {
-            let message = format!(
-                "the model {:?} was not there when the input was looked at",
-                request.model
-            );
-            JobError::new("model_not_found", message)
-        }),
-        Err(error) => Err(error.into()),
-    };
-    NewJob {
-        index: line.index,
-        line_number: line.number,
-        line: line.text,
-        shape: line.parsed.shape,
-        custom_id: line.parsed.custom_id.map(|id| id.text),
-        content: line.content,
-        verdict,
+/// Makes jobs of lines.
+struct JobMaker {
+    models: HashMap<String, ModelNo>,
+    /// `None`: equal jobs are computed each.
+    equal: Option<EqualJobs>,
+}
+
+impl JobMaker {
+    fn job(&mut self, line: Line) -> NewJob {
+        let work = line.work();
+        let verdict = match line.parsed.request {
+            Ok(request) => self.models.get(&request.model).copied().ok_or_else(|| {
+                let message = format!(
+                    "the model {:?} was not there when the input was looked at",
+                    request.model
+                );
+                JobError::new("model_not_found", message)
+            }),
+            Err(error) => Err(error.into()),
+        };
+        let same_as = match (&mut self.equal, &verdict, work) {
+            (Some(equal), Ok(model), Some(work)) => equal.leader_of(line.index, *model, &work),
+            _ => None,
+        };
+        NewJob {
+            index: line.index,
+            line_number: line.number,
+            line: line.text,
+            shape: line.parsed.shape,
+            custom_id: line.parsed.custom_id.map(|id| id.text),
+            content: line.content,
+            verdict,
+            same_as,
+        }
     }
 }

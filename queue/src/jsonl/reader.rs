@@ -28,6 +28,18 @@ pub struct Line {
     pub content: ContentHash,
 }
 
+impl Line {
+    /// What its answer is known by, where equal jobs have equal answers, see [`crate::Request::work`].
+    pub fn work(&self) -> Option<ContentHash> {
+        let request = self.parsed.request.as_ref().ok()?;
+        match self.parsed.custom_id {
+            // Without an id of its own the content is the request and nothing else.
+            None => request.is_determined().then_some(self.content),
+            Some(_) => request.work(),
+        }
+    }
+}
+
 /// Why an input is refused as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

@@ -17,6 +17,8 @@ pub struct Rendering {
     pub shape: Option<Shape>,
     /// Add times, node and speed. Such lines differ from run to run.
     pub with_stats: bool,
+    /// Add the job's key, under which equal requests of other batches are found.
+    pub with_keys: bool,
 }
 
 /// A finished job as the store has it.
@@ -94,10 +96,13 @@ impl Renderer {
             with_stats: self.rendering.with_stats,
         };
         let shape = self.rendering.shape.or(parsed.shape).unwrap_or(self.usual);
-        let value = match shape {
+        let mut value = match shape {
             Shape::Short => short(&context),
             Shape::OpenAi => render_openai::line(&context),
         };
+        if self.rendering.with_keys {
+            value.insert("job_key".into(), answer.key.to_hex().into());
+        }
         Rendered {
             line: Value::Object(value).to_string(),
             failed: matches!(answer.record.outcome, Outcome::Failed(_)),

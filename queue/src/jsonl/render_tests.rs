@@ -172,7 +172,7 @@ fn shape_can_be_forced_either_way() {
     let record = answer(&["yes"], false);
     let shape = |shape| Rendering {
         shape: Some(shape),
-        with_stats: false,
+        ..Rendering::default()
     };
     let line = r#"{"prompt": "hi"}"#;
     let openai = render_as(line, &record, shape(Shape::OpenAi));
@@ -191,10 +191,23 @@ fn statistics_are_shown_only_when_asked() {
     let line = r#"{"url": "/v1/completions", "body": {"prompt": "hi"}}"#;
     assert!(render(line, &record).get("stats").is_none());
     let rendering = Rendering {
-        shape: None,
         with_stats: true,
+        ..Rendering::default()
     };
     let value = render_as(line, &record, rendering);
     assert_eq!(value["stats"]["node"], "here");
     assert_eq!(value["response"]["body"]["created"], 1_700_000_000);
+}
+
+#[test]
+fn keys_are_shown_only_when_asked() {
+    let record = answer(&["yes"], false);
+    let line = r#"{"prompt": "hi"}"#;
+    assert!(render(line, &record).get("job_key").is_none());
+    let rendering = Rendering {
+        with_keys: true,
+        ..Rendering::default()
+    };
+    let key = render_as(line, &record, rendering)["job_key"].clone();
+    assert_eq!(key.as_str().map(str::len), Some(64));
 }

@@ -6,7 +6,7 @@
 
 use super::jobs::{Finish, FinishOutcome, Place, PlaceOutcome, Refusal, Release, ReleaseCause};
 use crate::ids::{Attempt, BatchNo, JobRef};
-use crate::record::{JobError, Outcome, RECORD_VERSION, ResultRecord};
+use crate::record::{CIRCUMSTANCE_CODES, JobError, Outcome, RECORD_VERSION, ResultRecord};
 use crate::state::{BatchEvent, BatchStatus, JobEvent, JobState, batch_after, job_after};
 use crate::store::StoreError;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,6 +23,8 @@ pub struct JobNow {
     pub model: Option<i64>,
     /// The number of its last result; a retried job has one too.
     pub finish_no: Option<i64>,
+    /// Queued jobs wait for its answer.
+    pub leads: bool,
 }
 
 pub type JobsNow = HashMap<JobRef, JobNow>;
@@ -100,7 +102,7 @@ pub fn place<'a>(
 }
 
 /// A job that gets its result in the running transaction, which has already checked that it may.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ended {
     pub job: JobRef,
     pub attempt: i64,
@@ -114,10 +116,12 @@ pub struct Ended {
     pub stats: Option<String>,
     /// The number of the result that this one takes the place of.
     pub replaces: Option<i64>,
+    /// Queued jobs wait for this answer.
+    pub leads: bool,
 }
 
 impl Ended {
-    fn new(job: JobRef, now: &JobNow, state: JobState, record: &ResultRecord) -> Ended {
+    pub fn new(job: JobRef, now: &JobNow, state: JobState, record: &ResultRecord) -> Ended {
         let (error_code, usage) = match &record.outcome {
             Outcome::Completed(completed) => (None, completed.usage),
             Outcome::Failed(error) => (Some(error.code.clone()), Default::default()),
@@ -132,7 +136,14 @@ impl Ended {
             output_tokens: i64::from(usage.completion_tokens),
             stats: None,
             replaces: now.finish_no,
+            leads: now.leads,
         }
+    }
+
+    /// Whether it says something about every equal job.
+    pub fn is_verdict(&self) -> bool {
+        let code = self.error_code.as_deref();
+        code.is_none_or(|code| !CIRCUMSTANCE_CODES.contains(&code))
     }
 
     /// A job without a result, of a batch that is cancelled or whose time is up.

@@ -88,6 +88,8 @@ pub struct NewJob {
     pub content: ContentHash,
     /// Its model; for a bad line its error.
     pub verdict: Result<ModelNo, JobError>,
+    /// An earlier job of the batch and the model whose answer is its own too: it waits for that, and is not placed.
+    pub same_as: Option<JobIndex>,
 }
 
 /// What became of a filled batch.
@@ -252,6 +254,42 @@ pub enum FinishOutcome {
     },
     /// The attempt does not hold any more; nothing changed.
     Fenced,
+}
+
+/// Answers of one model that a batch takes over from another one.
+#[derive(Clone, Debug)]
+pub struct Adoption {
+    /// The batch that gets them.
+    pub batch: BatchNo,
+    /// The model there.
+    pub model: ModelNo,
+    /// The digest of the nodes that computed them. The batch's model is pinned to it, and where it is pinned to another
+    /// one already nothing is taken over.
+    pub numerics: Option<String>,
+    /// Which jobs get which answers.
+    pub jobs: Vec<Adopt>,
+}
+
+impl Adoption {
+    /// The jobs' names.
+    pub fn refs(&self) -> impl Iterator<Item = JobRef> {
+        let batch = self.batch;
+        self.jobs.iter().map(move |job| JobRef {
+            batch,
+            index: job.index,
+        })
+    }
+}
+
+/// A job that gets an answer without being computed.
+#[derive(Clone, Debug)]
+pub struct Adopt {
+    /// The job.
+    pub index: JobIndex,
+    /// The answer.
+    pub record: ResultRecord,
+    /// How it went when it was computed.
+    pub stats: Option<JobStats>,
 }
 
 /// An attempt to be ended without a result.

@@ -19,15 +19,16 @@ mod schedule_rows;
 mod schedule_sql;
 mod schedules;
 mod seen;
+mod shared_answers;
 mod sqlite;
 mod tokens;
 
 pub use error::StoreError;
 pub use files::{FileAdded, FileStore, FilesQuery, MAX_FILES, NewFile};
 pub use jobs::{
-    Finish, FinishOutcome, Finished, HiddenBatch, JobSummary, MAX_COUNTED, NewBatch, NewJob, Place,
-    PlaceOutcome, PlacedJob, PlacedQuery, QueuedJob, QueuedQuery, Refusal, Release, ReleaseCause,
-    ResultsPage, Sealed, StoredJob, StoredResult, Untold,
+    Adopt, Adoption, Finish, FinishOutcome, Finished, HiddenBatch, JobSummary, MAX_COUNTED,
+    NewBatch, NewJob, Place, PlaceOutcome, PlacedJob, PlacedQuery, QueuedJob, QueuedQuery, Refusal,
+    Release, ReleaseCause, ResultsPage, Sealed, StoredJob, StoredResult, Untold,
 };
 pub use postgres::PostgresStore;
 pub use schedules::{
@@ -145,6 +146,10 @@ pub trait Store: ScheduleStore + TokenStore + FileStore {
     /// Stores results of placed jobs whose attempt still holds, with a `finish_no` each. The
     /// first fenced result wins; any other changes nothing. One outcome for each, in order.
     async fn finish_many(&self, finishes: Vec<Finish>) -> Result<Vec<FinishOutcome>, StoreError>;
+
+    /// Gives queued jobs of a batch in progress answers that were computed for another one. Jobs that are not queued
+    /// are passed over. Returns how many got one.
+    async fn adopt_many(&self, adoption: Adoption) -> Result<u64, StoreError>;
 
     /// Ends attempts without a result: the jobs are queued again, or cancelled where their batch
     /// is. True for each whose attempt still held, in order.

@@ -6,6 +6,7 @@
 use super::StoreError;
 use super::decide::{BatchNow, JobNow};
 use super::jobs::{StoredJob, StoredResult};
+use super::shared_answers::Follower;
 use crate::batch::{Batch, BatchModel, BatchSpec, BatchTimes, Counts, Priority};
 use crate::ids::{
     Attempt, BatchId, BatchNo, ContentHash, JobIndex, JobKey, JobRef, ModelNo, ModelSha,
@@ -20,7 +21,7 @@ use crate::store::PlacedJob;
 use serde::de::DeserializeOwned;
 
 /// The columns of [`batch`].
-pub const BATCH_COLUMNS: &str = "batch_no, id, owner, name, priority, pinned_node, on_done, \
+pub const BATCH_COLUMNS: &str = "batch_no, id, owner, name, idempotency_key, priority, pinned_node, on_done, \
      status, paused_reason, spec, shape, \
      total, succeeded, failed, last_finish_no, input_tokens, output_tokens, created_at_us, \
      finished_at_us, in_progress_at_us, cancelling_at_us, finalizing_at_us, expires_at_us, \
@@ -134,6 +135,7 @@ pub fn batch(row: &impl Fields, models: Vec<BatchModel>) -> Result<Batch, StoreE
         no: BatchNo(row.int("batch_no")?),
         owner: row.text("owner")?.to_owned(),
         name: owned(row.text_or_null("name")?),
+        key: owned(row.text_or_null("idempotency_key")?),
         priority: priority(row)?,
         pinned_node: owned(row.text_or_null("pinned_node")?),
         on_done: owned(row.text_or_null("on_done")?),
@@ -199,6 +201,20 @@ pub fn job_now(row: &impl Fields) -> Result<JobNow, StoreError> {
         crashes: row.int("crashes")?,
         model: row.int_or_null("model_no")?,
         finish_no: row.int_or_null("finish_no")?,
+        leads: row.int("leads")? != 0,
+    })
+}
+
+/// A job that waits for another one's answer, and that one.
+pub fn follower(row: &impl Fields) -> Result<Follower, StoreError> {
+    let job = job_ref(row)?;
+    Ok(Follower {
+        leader: JobRef {
+            index: JobIndex(row.count("same_as")?),
+            ..job
+        },
+        job,
+        now: job_now(row)?,
     })
 }
 

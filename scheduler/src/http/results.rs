@@ -41,6 +41,8 @@ pub struct ResultsQuery {
     #[serde(default)]
     with_stats: bool,
     #[serde(default)]
+    with_keys: bool,
+    #[serde(default)]
     errors: Errors,
     #[serde(default)]
     from: u64,
@@ -101,6 +103,7 @@ pub async fn results(
     let rendering = Rendering {
         shape: query.format.map(Shape::from),
         with_stats: query.with_stats,
+        with_keys: query.with_keys,
     };
     let walk = Walk {
         server,

@@ -18,9 +18,9 @@ use axum::extract::multipart::{Field, Multipart, MultipartError};
 use axum::extract::{FromRequest, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use rbee_queue::batches::{Submission, Submitted as Made};
+use rbee_queue::batches::{Submission, SubmitError, Submitted as Made};
 use rbee_queue::jsonl::Survey;
-use rbee_queue::{BatchModel, RunKey};
+use rbee_queue::{Batch, BatchModel, RunKey};
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::sync::Arc;
@@ -71,6 +71,10 @@ async fn submit(
     let input = next_part(&mut form, PART_INPUT).await?;
     let (file, survey) = receive(&server, input, &spec).await?;
     server.room_for(survey.jobs).await?;
+    let takes_over = match &spec.takes_over {
+        Some(id) => Some(server.batch(&caller, id).await?),
+        None => None,
+    };
     let usual = &spec.spec.options.model;
     let resolved = resolve_all(server.models.as_ref(), &spec.models, usual, &survey)
         .await
@@ -83,6 +87,7 @@ async fn submit(
             survey,
             spec,
             models: resolved.models,
+            takes_over,
         },
     )
     .await?;
@@ -292,6 +297,8 @@ struct Upload {
     survey: Survey,
     spec: SubmitSpec,
     models: Vec<BatchModel>,
+    /// The batch whose answers it takes over.
+    takes_over: Option<Batch>,
 }
 
 impl Upload {
@@ -314,7 +321,10 @@ impl Upload {
             models: &identities,
             numerics: None,
         };
-        Some(key.to_key())
+        Some(match &self.takes_over {
+            Some(old) => format!("rerun:{}:{}", old.id, key.to_key()),
+            None => key.to_key(),
+        })
     }
 }
 
@@ -344,7 +354,15 @@ async fn load(server: Server, upload: Upload) -> Result<Submitted, ApiError> {
         asked: None,
     };
     let batches = server.batches.clone();
-    let loading = tokio::spawn(async move { batches.submit(reader, submission).await });
+    let takes_over = upload.takes_over;
+    let loading = tokio::spawn(async move {
+        let made = batches.submit(reader, submission).await?;
+        if let (Made::New(batch, _), Some(old)) = (&made, &takes_over) {
+            // In a cluster some of its jobs may have a place already: those are computed.
+            batches.take_over(old, batch, None).await?;
+        }
+        Ok::<_, SubmitError>(made)
+    });
     let made = loading
         .await
         .map_err(|error| ApiError::internal(format!("a load ended by an error: {error}")))??;

@@ -141,6 +141,7 @@ pub(super) fn spec() -> SubmitSpec {
         on_done: None,
         node: None,
         models: Vec::new(),
+        takes_over: None,
     }
 }
 

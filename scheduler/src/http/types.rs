@@ -67,6 +67,9 @@ pub struct SubmitSpec {
     /// Models that the client has resolved already: files of its own.
     #[serde(default)]
     pub models: Vec<KnownModel>,
+    /// The id of a batch whose answers are taken over by jobs that are equal to its own.
+    #[serde(default)]
+    pub takes_over: Option<String>,
 }
 
 /// The answer to a submit.

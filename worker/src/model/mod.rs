@@ -12,6 +12,7 @@ mod gguf_config;
 mod gguf_source;
 pub mod memory;
 pub mod numerics;
+pub mod outline;
 mod rope;
 mod safetensors_config;
 mod safetensors_source;
@@ -52,6 +53,18 @@ pub struct LoadOptions {
     pub context: Option<usize>,
     /// The instruction set; without a wish, the best of the CPU.
     pub kernel: Option<Kernel>,
+}
+
+impl LoadOptions {
+    fn demand(&self, weights: u64) -> Demand {
+        Demand {
+            weights,
+            slots: self.slots,
+            kv: self.kv,
+            budget: self.memory,
+            beside_others: self.beside_others,
+        }
+    }
 }
 
 /// A model that is ready to compute.
@@ -112,15 +125,41 @@ pub fn load(model: &ResolvedModel, options: &LoadOptions) -> Result<LoadedModel,
 /// The file is damaged, of an architecture or tokenizer that is not known, or too large for the memory.
 pub fn load_gguf(paths: &[PathBuf], options: &LoadOptions) -> Result<LoadedModel, LoadError> {
     let gguf = Gguf::open_parts(paths)?;
-    let path = gguf.path().to_owned();
-    let unsupported = |problem: String| LoadError::Unsupported {
-        path: path.clone(),
-        problem,
-    };
-    let architecture = gguf.architecture()?;
     if fallback::runs_gguf(&gguf) {
         return fallback::load_gguf(gguf, options);
     }
+    let path = gguf.path().to_owned();
+    let Described {
+        config,
+        text,
+        weights,
+    } = describe_gguf(&gguf, options)?;
+    let demand = options.demand(weights);
+    let memory = memory::plan(&config, demand).map_err(|problem| LoadError::TooLarge {
+        path: path.clone(),
+        problem,
+    })?;
+    let source = gguf_source::GgufSource(&gguf);
+    let loaded = assemble(config, &source, options, memory, text)
+        .map_err(|problem| LoadError::Unsupported { path, problem })?;
+    gguf.check_unchanged()?;
+    Ok(loaded)
+}
+
+/// What a model's files say before its weights are read.
+struct Described {
+    config: ModelConfig,
+    text: Text,
+    /// Bytes of the weights in memory.
+    weights: u64,
+}
+
+fn describe_gguf(gguf: &Gguf, options: &LoadOptions) -> Result<Described, LoadError> {
+    let unsupported = |problem: String| LoadError::Unsupported {
+        path: gguf.path().to_owned(),
+        problem,
+    };
+    let architecture = gguf.architecture()?;
     if !gguf_config::ARCHITECTURES.contains(&architecture) {
         return Err(unsupported(format!(
             "its architecture is `{architecture}`; rbee runs {}, and one sequence at a time {}",
@@ -128,36 +167,18 @@ pub fn load_gguf(paths: &[PathBuf], options: &LoadOptions) -> Result<LoadedModel
             fallback::gguf_architectures()
         )));
     }
-    let config = gguf_config::read(&gguf, options.context).map_err(unsupported)?;
+    let config = gguf_config::read(gguf, options.context).map_err(unsupported)?;
     config.validate().map_err(unsupported)?;
-    if gguf_config::vocabulary(&gguf).is_some_and(|tokens| tokens > config.vocab) {
+    if gguf_config::vocabulary(gguf).is_some_and(|tokens| tokens > config.vocab) {
         return Err(unsupported(
             "its tokenizer has more tokens than its embedding".to_owned(),
         ));
     }
-    let text = Text::from_gguf(&gguf)?;
-    let weights = gguf.tensors().map(packed_bytes).sum::<usize>() as u64;
-    let demand = Demand {
-        weights,
-        slots: options.slots,
-        kv: options.kv,
-        budget: options.memory,
-        beside_others: options.beside_others,
-    };
-    let memory = memory::plan(&config, demand).map_err(|problem| LoadError::TooLarge {
-        path: path.clone(),
-        problem,
-    })?;
-    let loaded = assemble(
+    Ok(Described {
         config,
-        &gguf_source::GgufSource(&gguf),
-        options,
-        memory,
-        text,
-    )
-    .map_err(unsupported)?;
-    gguf.check_unchanged()?;
-    Ok(loaded)
+        text: Text::from_gguf(gguf)?,
+        weights: gguf.tensors().map(packed_bytes).sum::<usize>() as u64,
+    })
 }
 
 /// Loads a safetensors model from its directory.
@@ -166,14 +187,41 @@ pub fn load_gguf(paths: &[PathBuf], options: &LoadOptions) -> Result<LoadedModel
 /// As [`load`].
 pub fn load_safetensors(dir: &Path, options: &LoadOptions) -> Result<LoadedModel, LoadError> {
     let model = Safetensors::open(dir)?;
+    if fallback::runs_safetensors(&model) {
+        return fallback::load_safetensors(&model, Text::from_dir(dir)?, options);
+    }
+    let (described, source) = describe_safetensors(&model, dir, options)?;
+    let Described {
+        config,
+        text,
+        weights,
+    } = described;
+    let path = || dir.to_owned();
+    let demand = options.demand(weights);
+    let memory = memory::plan(&config, demand).map_err(|problem| LoadError::TooLarge {
+        path: path(),
+        problem,
+    })?;
+    let loaded = assemble(config, &source, options, memory, text).map_err(|problem| {
+        LoadError::Unsupported {
+            path: path(),
+            problem,
+        }
+    })?;
+    model.check_unchanged()?;
+    Ok(loaded)
+}
+
+fn describe_safetensors<'m>(
+    model: &'m Safetensors,
+    dir: &Path,
+    options: &LoadOptions,
+) -> Result<(Described, SafetensorsSource<'m>), LoadError> {
     let unsupported = |problem: String| LoadError::Unsupported {
         path: dir.to_owned(),
         problem,
     };
     let kind = safetensors_config::model_type(&model.config).unwrap_or("unknown");
-    if fallback::runs_safetensors(&model) {
-        return fallback::load_safetensors(&model, Text::from_dir(dir)?, options);
-    }
     if !safetensors_config::MODEL_TYPES.contains(&kind) {
         return Err(unsupported(format!(
             "its model_type is `{kind}`; rbee runs {}, and one sequence at a time {}",
@@ -185,24 +233,16 @@ pub fn load_safetensors(dir: &Path, options: &LoadOptions) -> Result<LoadedModel
     config.validate().map_err(unsupported)?;
     let tied = safetensors_config::text_part(&model.config).get("tie_word_embeddings")
         == Some(&serde_json::Value::Bool(true));
-    let source = SafetensorsSource::new(&model, config.architecture == "gemma3", tied)
+    let source = SafetensorsSource::new(model, config.architecture == "gemma3", tied)
         .map_err(unsupported)?;
-    let text = Text::from_dir(dir)?;
     let used = model.tensors().filter(|info| source.used(&info.name));
-    let demand = Demand {
-        weights: used.map(packed_bytes).sum::<usize>() as u64,
-        slots: options.slots,
-        kv: options.kv,
-        budget: options.memory,
-        beside_others: options.beside_others,
+    let weights = used.map(packed_bytes).sum::<usize>() as u64;
+    let described = Described {
+        config,
+        text: Text::from_dir(dir)?,
+        weights,
     };
-    let memory = memory::plan(&config, demand).map_err(|problem| LoadError::TooLarge {
-        path: dir.to_owned(),
-        problem,
-    })?;
-    let loaded = assemble(config, &source, options, memory, text).map_err(unsupported)?;
-    model.check_unchanged()?;
-    Ok(loaded)
+    Ok((described, source))
 }
 
 fn packed_bytes(info: &crate::gguf::TensorInfo) -> usize {

@@ -83,6 +83,7 @@ pass_on! {
     fn job_waiting(batch: BatchNo) -> Vec<JobSummary>;
     fn place_many(places: Vec<Place>) -> Vec<PlaceOutcome>;
     fn finish_many(finishes: Vec<Finish>) -> Vec<FinishOutcome>;
+    fn adopt_many(adoption: Adoption) -> u64;
     fn release_many(releases: Vec<Release>) -> Vec<bool>;
     fn release_batch(batch: BatchNo, keep: &[NodeInstance]) -> u64;
     fn job_placed(query: &PlacedQuery) -> Vec<PlacedJob>;

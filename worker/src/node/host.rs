@@ -175,6 +175,20 @@ impl Host {
         }));
     }
 
+    /// Puts away the models that have no jobs, unless one is on its way.
+    pub fn put_away(&mut self, is_idle: impl Fn(&ModelSha) -> bool) {
+        if self.current.is_some() || self.residents.is_empty() {
+            return;
+        }
+        let (old, kept): (Vec<Resident>, Vec<Resident>) = std::mem::take(&mut self.residents)
+            .into_iter()
+            .partition(|resident| is_idle(&resident.model));
+        self.residents = kept;
+        self.past_steps += old.iter().map(|old| old.stats().steps).sum::<u64>();
+        // It ends the engines' threads and waits for them.
+        drop(tokio::task::spawn_blocking(move || drop(old)));
+    }
+
     /// What happens next: events of an engine unless the caller does not `hear` them now, or the end of a part of a
     /// load. Pends for ever when there is neither a model nor a load.
     pub async fn next(&mut self, hear: bool) -> HostEvent {

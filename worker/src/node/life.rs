@@ -7,7 +7,9 @@ use super::intake::{Came, Intake};
 use super::lease::{Fence, Lease, LeaseState};
 use super::status::Command;
 use super::watching::Publisher;
-use super::{LEAVE_PATIENCE, Node, NodeError, STATUS_EVERY, Turn, away};
+use super::{
+    LEAVE_PATIENCE, Node, NodeError, PUT_AWAY_AFTER, REST_GRACE, STATUS_EVERY, Turn, away,
+};
 use rbee_queue::queue::{Control, Held};
 use rbee_queue::store::ReleaseCause;
 use rbee_queue::{Batches, NodeInstance};
@@ -138,7 +140,7 @@ impl Node {
         let mut tick = tokio::time::interval(STATUS_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let draining = self.leaving || life.drain_wished;
+            let draining = self.is_draining(life);
             self.desk.return_unwanted(&self.host, draining);
             self.desk.feed(&self.host);
             if self.leaving && self.desk.is_empty() {
@@ -177,7 +179,10 @@ impl Node {
             }
             let desk = &self.desk;
             self.host.advance(|model| desk.is_idle_of(model));
-            let draining = self.leaving || life.drain_wished;
+            if self.rests_for(PUT_AWAY_AFTER) && desk.is_empty() {
+                self.host.put_away(|model| desk.is_idle_of(model));
+            }
+            let draining = self.is_draining(life);
             if self
                 .board
                 .update(&self.host, &self.desk, &self.disk, draining)
@@ -187,8 +192,21 @@ impl Node {
         }
     }
 
+    /// Whether it takes no new work.
+    fn is_draining(&self, life: &Life) -> bool {
+        self.leaving || life.drain_wished || self.resting_since.is_some()
+    }
+
+    fn rests_for(&self, time: Duration) -> bool {
+        self.resting_since
+            .is_some_and(|since| since.elapsed() >= time)
+    }
+
     /// Whether a drain has taken longer than the grace time.
     fn is_late(&self, life: &mut Life, draining: bool) -> bool {
+        if self.rests_for(REST_GRACE) {
+            return true;
+        }
         if !draining {
             life.drained_by = None;
             return false;
@@ -258,6 +276,7 @@ impl Node {
             Command::Replace(model) => self.replace(model),
             Command::Ask(ask) if self.leaving => refuse(&ask.answer, away()),
             Command::Ask(ask) => self.desk.ask(ask, &self.host),
+            Command::Rest(reason) => self.rest(reason),
             Command::Drain => self.leaving = true,
             Command::Stop => return Turn::Over,
         }

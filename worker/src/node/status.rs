@@ -66,6 +66,8 @@ pub enum Command {
     Load(LoadWish),
     /// Answer a question.
     Ask(Box<Ask>),
+    /// Rest for this reason, or go on.
+    Rest(Option<String>),
     /// Take no new work, finish what runs, leave.
     Drain,
     /// Leave now.
@@ -112,6 +114,12 @@ impl NodeHandle {
         self.tell(Command::Ask(Box::new(ask))).await;
     }
 
+    /// Lets the node rest for a reason: it takes no new work, and gives back within two seconds what it has. `None`: it
+    /// works again.
+    pub async fn rest(&self, reason: Option<String>) {
+        self.tell(Command::Rest(reason)).await;
+    }
+
     /// Lets the node take no new work, finish what runs, and leave.
     pub async fn drain(&self) {
         self.tell(Command::Drain).await;
@@ -135,6 +143,7 @@ pub struct StatusBoard {
     blocked: watch::Sender<Option<String>>,
     rates: Rates,
     failures: VecDeque<(Instant, FailedLoad)>,
+    resting: Option<String>,
     updated_at: Instant,
 }
 
@@ -165,6 +174,7 @@ impl StatusBoard {
             blocked: watch::Sender::new(None),
             rates: Rates::new(),
             failures: VecDeque::new(),
+            resting: None,
             updated_at: Instant::now(),
         };
         let handle = NodeHandle {
@@ -190,6 +200,11 @@ impl StatusBoard {
     /// The report as it changes.
     pub fn report(&self) -> watch::Receiver<NodeReport> {
         self.report.subscribe()
+    }
+
+    /// The node rests from now on, or not any more.
+    pub fn rest(&mut self, reason: Option<String>) {
+        self.resting = reason;
     }
 
     /// Notes what came of a load.
@@ -295,6 +310,7 @@ impl StatusBoard {
             load_bytes_per_s: host.load_speed(),
             running: desk.jobs(),
             draining,
+            resting: self.resting.clone(),
             blocked: self.blocked.borrow().clone(),
             steps: host.steps(),
             ..before

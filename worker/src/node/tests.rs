@@ -83,6 +83,35 @@ async fn stopped_node_gives_back_what_it_had_begun() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn resting_node_gives_back_what_runs_and_works_again_later() {
+    let (open, load) = gated();
+    let mut bench = bench(40, load).await;
+    bench.loaded().await;
+    bench.place(40, |_| ()).await;
+    bench
+        .until(|status| status.engine.is_some_and(|engine| engine.jobs > 0))
+        .await;
+    bench.node.rest(Some("it is late".to_owned())).await;
+    let status = bench.until(|status| status.draining).await;
+    assert_eq!(status.report.resting.as_deref(), Some("it is late"));
+    // What runs gets a moment, and is then given back without its node having left.
+    while bench.states(JobState::Placed).await > 0 {
+        bench.batches.queue().room_made().await;
+    }
+    assert_eq!(bench.states(JobState::Queued).await, 40);
+    bench.node.rest(None).await;
+    let status = bench.until(|status| !status.draining).await;
+    assert_eq!(status.report.resting, None);
+    assert_eq!(status.resident, [MODEL]);
+    drop(open);
+    bench.place(40, |_| ()).await;
+    assert_eq!(bench.finished().await.len(), 40);
+    bench.node.drain().await;
+    (&mut bench.ended).await.unwrap().unwrap();
+    assert_eq!(bench.states(JobState::Succeeded).await, 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cancelled_jobs_end_with_their_error_whether_begun_or_not() {
     let (open, load) = gated();
     let mut bench = bench(120, load).await;

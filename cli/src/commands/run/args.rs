@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::batch_args::BatchArgs;
 use crate::engine_args::EngineArgs;
+use crate::living::LivingArgs;
 
 /// Answer a file of prompts
 ///
@@ -36,6 +37,14 @@ pub struct RunArgs {
     #[command(flatten)]
     pub batch: BatchArgs,
 
+    /// Compute N jobs first, spread over the file, show their answers, and the rest only on consent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub pilot: Option<u64>,
+
+    /// Consent to the rest behind a pilot
+    #[arg(long, requires = "pilot")]
+    pub yes: bool,
+
     /// Start anew, even if results of the same run are kept
     #[arg(long)]
     pub fresh: bool,
@@ -49,6 +58,9 @@ pub struct RunArgs {
     pub with_stats: bool,
 
     #[command(flatten)]
+    pub living: LivingArgs,
+
+    #[command(flatten)]
     pub engine: EngineArgs,
 }
 
@@ -60,6 +72,7 @@ Examples:
   rbee run questions.txt --format text --system 'Answer in one word.'
   rbee run reviews.jsonl --template 'Positive or negative? {{review}}' --max-tokens 4
   rbee run prompts.jsonl --temperature 0.8 --seed 7 --errors failed.jsonl
+  rbee run prompts.jsonl --pilot 20               twenty answers to look at before the rest is computed
 
 The results file appears when the run is finished, whole or not at all. Ctrl-C keeps what is
 finished; the same command resumes. A second Ctrl-C leaves at once.";

@@ -25,6 +25,7 @@ use crate::crash_journal::{CrashJournal, Journalled};
 use crate::engine_args::EngineArgs;
 use crate::engine_host::{self, Room, Source};
 use crate::failure::Failure;
+use crate::living::LivingArgs;
 use crate::talk::Talk;
 
 /// Wishes to load a model that may wait for the node.
@@ -36,6 +37,7 @@ const NODE_NAME: &str = "local";
 pub struct Compute<'a> {
     pub context: &'a Context,
     pub args: &'a EngineArgs,
+    pub living: &'a LivingArgs,
     pub batches: &'a Batches,
     pub sources: HashMap<ModelSha, Source>,
     /// What an interrupt keeps, in words.
@@ -64,6 +66,7 @@ impl Compute<'_> {
             logs: None,
         };
         let (node, handle) = Node::new(parts, options);
+        let living = self.living.watch(handle.clone(), &self.context.talk)?;
         let mut node = tokio::spawn(node.run());
         let mut watch = Watch::new(&self.context.talk, self.batches, batch, &handle);
         let outcome = tokio::select! {
@@ -72,6 +75,9 @@ impl Compute<'_> {
             ended = &mut node => return Err(node_failure(ended)),
             () = self.context.interrupt.wait() => Err(Failure::Interrupted(self.kept.to_owned())),
         };
+        if let Some(living) = living {
+            living.abort();
+        }
         handle.stop().await;
         let left = node.await;
         outcome?;

@@ -23,14 +23,33 @@ const READ_BUFFER_BYTES: usize = 1 << 18;
 pub struct Input {
     file: File,
     path: Option<PathBuf>,
+    /// What it is called, if not by its path.
+    label: Option<String>,
 }
 
 impl Input {
+    /// Prompts that were put together in a file without a name.
+    pub fn gathered(file: File, label: String) -> Input {
+        Input {
+            file,
+            path: None,
+            label: Some(label),
+        }
+    }
+
     /// What the parent process spooled for this one: a file on stdin.
     pub fn spooled() -> Result<Input, Failure> {
         let file =
             stdin_file().context("cannot read the prompts that the parent process spooled")?;
-        Ok(Input { file, path: None })
+        Ok(Input::read_once(file))
+    }
+
+    fn read_once(file: File) -> Input {
+        Input {
+            file,
+            path: None,
+            label: None,
+        }
     }
 
     /// The spool, for a child process; `None` if the prompts lie in a file that the child can open itself.
@@ -44,7 +63,7 @@ impl Input {
         if given.as_os_str() == DASH {
             let file = spool(&mut io::stdin().lock(), data)
                 .context("cannot read the prompts from stdin")?;
-            return Ok(Input { file, path: None });
+            return Ok(Input::read_once(file));
         }
         let name = given.display();
         let mut file = File::open(given).map_err(|error| match error.kind() {
@@ -64,11 +83,12 @@ impl Input {
         if !found.is_file() {
             let file = spool(&mut file, data)
                 .with_context(|| format!("cannot read the prompts from {name}"))?;
-            return Ok(Input { file, path: None });
+            return Ok(Input::read_once(file));
         }
         Ok(Input {
             file,
             path: Some(given.to_owned()),
+            label: None,
         })
     }
 
@@ -79,9 +99,10 @@ impl Input {
 
     /// What the batch is called in listings.
     pub fn name(&self) -> String {
-        match self.path.as_deref().and_then(Path::file_name) {
-            Some(name) => name.to_string_lossy().into_owned(),
-            None => "stdin".to_owned(),
+        match (&self.label, self.path.as_deref().and_then(Path::file_name)) {
+            (Some(label), _) => label.clone(),
+            (None, Some(name)) => name.to_string_lossy().into_owned(),
+            (None, None) => "stdin".to_owned(),
         }
     }
 
@@ -147,7 +168,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(Some(dir.path())).unwrap();
         let file = spool(&mut "a\nb\n".as_bytes(), &data).unwrap();
-        let input = Input { file, path: None };
+        let input = Input::read_once(file);
         assert_eq!(
             (text(&input), text(&input)),
             ("a\nb\n".to_owned(), "a\nb\n".to_owned())

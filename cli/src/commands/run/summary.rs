@@ -19,6 +19,8 @@ use crate::talk::Talk;
 pub struct Summary {
     /// Jobs that had a result before this process began.
     resumed: u64,
+    /// Jobs that have the answer of an equal job of another batch.
+    pub taken_over: u64,
     /// What this process did itself.
     pub computed: Computed,
 }
@@ -28,6 +30,7 @@ impl Summary {
     pub fn new(resumed: u64) -> Summary {
         Summary {
             resumed,
+            taken_over: 0,
             computed: Computed::default(),
         }
     }
@@ -74,6 +77,7 @@ impl Summary {
         let seconds = self.computed.elapsed.as_secs_f64();
         value["run"] = json!({
             "resumed": self.resumed,
+            "taken_over": self.taken_over,
             "computed": self.computed.jobs,
             "seconds": (seconds * 1000.0).round() / 1000.0,
             "tokens_per_s": per_second(self.computed.output_tokens, self.computed.elapsed),

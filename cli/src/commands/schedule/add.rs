@@ -18,11 +18,9 @@ use crate::commands::submit::{PriorityChoice, own_models};
 use crate::engine_args::KvChoice;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
+use crate::machine_zone;
 use crate::output::DASH;
 use crate::table;
-
-/// The variable by which a user's zone may differ from the machine's.
-const ZONE_VARIABLE: &str = "TZ";
 
 /// Make a schedule, and print its next five runs in its zone and in UTC
 ///
@@ -197,7 +195,7 @@ fn wanted(args: &AddArgs, client: &Client) -> Result<NewScheduleSpec, Failure> {
     Ok(NewScheduleSpec {
         name: args.name.clone().unwrap_or_else(|| usual_name(&args.input)),
         cron: args.cron.clone(),
-        tz: Some(args.tz.clone().unwrap_or_else(machine_zone)),
+        tz: Some(args.tz.clone().unwrap_or_else(machine_zone::name)),
         overlap: Some(args.overlap.into()),
         missed: Some(args.missed.into()),
         missed_window_s: Some(args.missed_window.as_secs()),
@@ -305,17 +303,6 @@ fn usual_name(input: &Path) -> String {
         true => "prompts".to_owned(),
         false => name,
     }
-}
-
-/// The zone of whoever gives the command.
-fn machine_zone() -> String {
-    let variable = std::env::var(ZONE_VARIABLE).ok();
-    let named = variable
-        .map(|zone| zone.trim_start_matches(':').to_owned())
-        .filter(|zone| rbee_scheduler::schedule::Zone::named(zone).is_ok());
-    named
-        .or_else(|| iana_time_zone::get_timezone().ok())
-        .unwrap_or_else(|| "UTC".to_owned())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Owns the computing and the comparing. Which jobs is in `sample`, where they are read in `subject`.
 
 mod sample;
-mod subject;
+pub mod subject;
 
 use std::collections::BTreeMap;
 

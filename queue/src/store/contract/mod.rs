@@ -4,6 +4,8 @@
 //! function that gives a fresh store and a guard which keeps it alive. New behaviour of stores is
 //! written down here first.
 
+pub mod adopting;
+pub mod equal;
 pub mod files;
 pub mod finishing;
 pub mod loading;
@@ -59,6 +61,12 @@ macro_rules! store_contract {
             finishing: retry_of_all_failures_spares_bad_lines,
             finishing: retry_of_a_cancelling_batch_is_refused,
             finishing: state_changes_leave_lines_as_they_are,
+            equal: equal_job_waits_for_no_place_and_gets_the_same_answer,
+            equal: verdicts_are_shared_and_circumstances_are_not,
+            equal: equal_jobs_are_cancelled_and_run_again_by_themselves,
+            adopting: answers_are_taken_over_by_queued_jobs_only,
+            adopting: taken_over_answers_pin_their_numerics,
+            equal: equal_job_of_a_crashing_one_runs_itself,
             reading: pages_give_every_job_once_in_input_order,
             reading: page_is_bounded_in_bytes,
             reading: results_are_followed_in_the_order_they_came,
@@ -148,6 +156,15 @@ pub fn job(index: u64) -> NewJob {
         shape: Some(Shape::Short),
         custom_id: None,
         verdict: Ok(ModelNo(0)),
+        same_as: None,
+    }
+}
+
+/// A job like `leader`, whose answer it gets.
+pub fn same(index: u64, leader: u64) -> NewJob {
+    NewJob {
+        same_as: Some(JobIndex(leader)),
+        ..job(index)
     }
 }
 

@@ -343,9 +343,11 @@ async fn end_chunk(tx: &mut PgConnection, batch: BatchNo) -> Result<bool, Failur
     let status = rows::status(&row)?;
     // Found by the index of queued jobs, locked in the order of all locks.
     let sql = format!(
-        "SELECT {JOB_NOW} FROM (SELECT batch_no, idx FROM jobs \
-           WHERE batch_no = $1 AND model_no >= 0 AND state = 0 \
-           ORDER BY batch_no, model_no, idx LIMIT $2) found \
+        "SELECT {JOB_NOW} FROM ((SELECT batch_no, idx FROM jobs \
+           WHERE batch_no = $1 AND model_no >= 0 AND state = 0 AND same_as IS NULL \
+           ORDER BY batch_no, model_no, idx LIMIT $2) UNION ALL (SELECT batch_no, idx FROM jobs \
+           WHERE batch_no = $1 AND same_as >= 0 AND state = 0 \
+           ORDER BY batch_no, same_as, idx LIMIT $2)) found \
          JOIN jobs j ON j.batch_no = found.batch_no AND j.idx = found.idx \
          WHERE j.state = 0 ORDER BY j.idx FOR UPDATE OF j"
     );
@@ -369,8 +371,10 @@ async fn end_chunk(tx: &mut PgConnection, batch: BatchNo) -> Result<bool, Failur
     close_if_done(tx, batch).await?;
     // Those that were found may have been placed in this moment, and others may be queued.
     let left: Option<i32> = sqlx::query_scalar(
-        "SELECT 1 FROM jobs WHERE batch_no = $1 AND model_no >= 0 AND state = 0 \
-         ORDER BY batch_no, model_no, idx LIMIT 1",
+        "(SELECT 1 FROM jobs WHERE batch_no = $1 AND model_no >= 0 AND state = 0 \
+           AND same_as IS NULL ORDER BY batch_no, model_no, idx LIMIT 1) \
+         UNION ALL (SELECT 1 FROM jobs WHERE batch_no = $1 AND same_as >= 0 AND state = 0 \
+           ORDER BY batch_no, same_as, idx LIMIT 1) LIMIT 1",
     )
     .bind(batch.0)
     .fetch_optional(&mut *tx)

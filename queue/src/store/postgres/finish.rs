@@ -1,13 +1,16 @@
 //! Storing results: fenced, numbered, counted, in one transaction.
 
 use super::super::decide::{self, BatchesNow, Ended, Tally};
-use super::super::jobs::{Finish, FinishOutcome};
-use super::Failure;
+use super::super::jobs::{Adoption, Finish, FinishOutcome};
+use super::super::shared_answers;
 use super::batches::set_status;
-use super::place::{columns, lock_batches, lock_jobs};
-use super::rows::{self, Fields};
+use super::place::{columns, lock_batches, lock_jobs, pins, read_batches, write_pin};
+use super::rows::{self, Fields, JOB_NOW};
+use super::{Failure, StoreError};
 use crate::ids::{BatchNo, JobRef};
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnection, PgRow};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub async fn finish(
@@ -29,12 +32,28 @@ pub async fn finish(
     Ok(finishing.outcomes(&numbers, &done))
 }
 
+pub async fn adopt(tx: &mut PgConnection, adoption: &Adoption) -> Result<u64, Failure> {
+    let refs: Vec<JobRef> = adoption.refs().collect();
+    let jobs = lock_jobs(tx, &refs).await?;
+    // Read after the jobs are locked: a cancel that this does not see waits for these jobs.
+    let batches = read_batches(tx, &refs).await?;
+    let pins = pins(tx, &batches).await?;
+    let adopting = shared_answers::adopt(adoption, jobs, &batches, &pins);
+    if let Some((slot, numerics)) = &adopting.pin {
+        write_pin(tx, *slot, numerics).await?;
+    }
+    let (numbers, _) = end_jobs(tx, &adopting.ended).await?;
+    Ok(numbers.len() as u64)
+}
+
 /// Writes states, results, finish numbers and counters of locked jobs, and moves batches on whose
 /// last job this was. Returns the numbers, in order, and the batches that are done now.
 pub async fn end_jobs(
     tx: &mut PgConnection,
     ended: &[Ended],
 ) -> Result<(Vec<i64>, BTreeSet<BatchNo>), Failure> {
+    let ended = with_followers(tx, ended).await?;
+    let ended = &*ended;
     let mut first = BTreeMap::new();
     let mut done = BTreeSet::new();
     // In the order of the batches' numbers, whose rows are locked by this until the commit.
@@ -51,6 +70,43 @@ pub async fn end_jobs(
         write_results(tx, ended, &numbers).await?;
     }
     Ok((numbers, done))
+}
+
+/// The same jobs, and behind them those that wait for their answers, locked. Jobs that wait for an answer which will not
+/// come are let go.
+async fn with_followers<'e>(
+    tx: &mut PgConnection,
+    ended: &'e [Ended],
+) -> Result<Cow<'e, [Ended]>, Failure> {
+    let leaders = shared_answers::leaders(ended);
+    if !leaders.lost.is_empty() {
+        let (batches, indices) = columns(leaders.lost.iter().copied());
+        sqlx::query(
+            "UPDATE jobs SET same_as = NULL FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS v(b, i) \
+             WHERE jobs.batch_no = v.b AND jobs.same_as = v.i AND jobs.state = 0",
+        )
+        .bind(batches)
+        .bind(indices)
+        .execute(&mut *tx)
+        .await?;
+    }
+    if leaders.answered.is_empty() {
+        return Ok(Cow::Borrowed(ended));
+    }
+    let sql = format!(
+        "SELECT {JOB_NOW} FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS v(b, i) \
+         JOIN jobs j ON j.batch_no = v.b AND j.same_as = v.i AND j.state = 0 \
+         ORDER BY j.batch_no, j.idx FOR UPDATE OF j"
+    );
+    let (batches, indices) = columns(leaders.answered.iter().copied());
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(batches)
+        .bind(indices)
+        .fetch_all(&mut *tx)
+        .await?;
+    let followers = found.iter().map(rows::follower);
+    let followers = followers.collect::<Result<_, StoreError>>()?;
+    Ok(Cow::Owned(shared_answers::follow(ended, followers)))
 }
 
 /// Raises the counters; returns them.

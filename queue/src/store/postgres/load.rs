@@ -148,12 +148,13 @@ async fn copy_jobs(
 ) -> Result<(), Failure> {
     let mut copy = Copy::begin(
         tx,
-        "COPY jobs (batch_no, idx, finish_no, model_no, state) FROM STDIN (FORMAT binary)",
+        "COPY jobs (batch_no, idx, finish_no, model_no, state, same_as) \
+         FROM STDIN (FORMAT binary)",
     )
     .await?;
     let mut finish_no = first_bad;
     for job in jobs {
-        copy.row(5).await?;
+        copy.row(6).await?;
         copy.bigint(batch.0);
         copy.bigint(job.index.0 as i64);
         let state = match &job.verdict {
@@ -170,6 +171,10 @@ async fn copy_jobs(
             }
         };
         copy.smallint(state.number() as i16);
+        match job.same_as {
+            Some(leader) => copy.bigint(leader.0 as i64),
+            None => copy.null(),
+        }
     }
     copy.finish().await
 }

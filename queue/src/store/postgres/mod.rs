@@ -215,6 +215,14 @@ impl Store for PostgresStore {
         .await
     }
 
+    async fn adopt_many(&self, adoption: Adoption) -> Result<u64, StoreError> {
+        check_count(adoption.jobs.len())?;
+        self.call(WHOLE, &adoption, |tx, adoption| {
+            Box::pin(finish::adopt(tx, adoption))
+        })
+        .await
+    }
+
     async fn release_many(&self, releases: Vec<Release>) -> Result<Vec<bool>, StoreError> {
         check_count(releases.len())?;
         self.call(WHOLE, &releases, |tx, releases| {

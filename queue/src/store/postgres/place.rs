@@ -24,6 +24,7 @@ pub async fn queued(tx: &mut PgConnection, query: &QueuedQuery) -> Result<Vec<Qu
                 ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before \
             FROM (SELECT batch_no, idx, blamed, losses FROM jobs \
               WHERE batch_no = $1 AND model_no BETWEEN $3 AND $3 AND state = 0 \
+              AND same_as IS NULL \
               AND EXISTS (SELECT 1 FROM batches WHERE batch_no = $1 AND visible = 1 \
                 AND status = $2 AND paused_reason IS NULL) \
               ORDER BY batch_no, model_no, idx LIMIT $4) j \
@@ -58,7 +59,8 @@ pub async fn waiting(tx: &mut PgConnection, batch: BatchNo) -> Result<Vec<JobSum
     let found = sqlx::query(
         "SELECT m.model_no, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
            WHERE j.batch_no = m.batch_no AND j.model_no BETWEEN m.model_no AND m.model_no \
-           AND j.state = 0 ORDER BY j.batch_no, j.model_no, j.idx LIMIT $2) q) AS queued, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
+           AND j.state = 0 AND j.same_as IS NULL \
+           ORDER BY j.batch_no, j.model_no, j.idx LIMIT $2) q) AS queued, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
            WHERE j.batch_no = m.batch_no AND j.state = 1 AND j.model_no = m.model_no \
            LIMIT $2) q) AS placed \
          FROM batch_models m WHERE m.batch_no = $1 ORDER BY m.model_no",
@@ -117,14 +119,24 @@ async fn write_places(tx: &mut PgConnection, placing: &Placing<'_>) -> Result<()
     .bind(JobState::Placed.number() as i16)
     .execute(&mut *tx)
     .await?;
-    for ((batch, model), numerics) in &placing.pins {
-        sqlx::query("UPDATE batch_models SET numerics = $3 WHERE batch_no = $1 AND model_no = $2")
-            .bind(batch.0)
-            .bind(model)
-            .bind(*numerics)
-            .execute(&mut *tx)
-            .await?;
+    for (slot, numerics) in &placing.pins {
+        write_pin(tx, *slot, numerics).await?;
     }
+    Ok(())
+}
+
+/// Pins a batch's model to numerics.
+pub async fn write_pin(
+    tx: &mut PgConnection,
+    (batch, model): Slot,
+    numerics: &str,
+) -> Result<(), Failure> {
+    sqlx::query("UPDATE batch_models SET numerics = $3 WHERE batch_no = $1 AND model_no = $2")
+        .bind(batch.0)
+        .bind(model)
+        .bind(numerics)
+        .execute(&mut *tx)
+        .await?;
     Ok(())
 }
 
@@ -152,7 +164,7 @@ pub async fn lock_jobs(tx: &mut PgConnection, jobs: &[JobRef]) -> Result<JobsNow
         .collect()
 }
 
-async fn read_batches(tx: &mut PgConnection, jobs: &[JobRef]) -> Result<BatchesNow, Failure> {
+pub async fn read_batches(tx: &mut PgConnection, jobs: &[JobRef]) -> Result<BatchesNow, Failure> {
     let found = sqlx::query(
         "SELECT batch_no, status, paused_reason, any_numerics FROM batches \
          WHERE batch_no = ANY($1) AND visible = 1",
@@ -188,7 +200,7 @@ fn batch_numbers(jobs: &[JobRef]) -> Vec<i64> {
 
 /// The numerics that the batches' models are pinned to. Models that are not pinned yet are locked:
 /// the first placement pins them, and others wait for it.
-async fn pins(
+pub async fn pins(
     tx: &mut PgConnection,
     batches: &BatchesNow,
 ) -> Result<HashMap<Slot, String>, Failure> {

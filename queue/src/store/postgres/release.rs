@@ -149,7 +149,7 @@ pub async fn retry(
            AND (NOT $5 OR EXISTS (SELECT 1 FROM results r WHERE r.batch_no = jobs.batch_no \
              AND r.finish_no = jobs.finish_no AND r.error_code = ANY($6))) \
            ORDER BY idx FOR UPDATE) \
-         UPDATE jobs SET state = $2, blamed = 0, crashes = 0, losses = 0 \
+         UPDATE jobs SET state = $2, blamed = 0, crashes = 0, losses = 0, same_as = NULL \
          FROM failed WHERE jobs.batch_no = $1 AND jobs.idx = failed.idx",
     )
     .bind(batch.0)

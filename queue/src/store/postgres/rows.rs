@@ -20,8 +20,9 @@ pub const JOB_JOINS: &str = "\
      LEFT JOIN results r ON r.batch_no = j.batch_no AND r.finish_no = j.finish_no";
 
 /// The columns of [`job_now`] with its name, of `jobs j`.
-pub const JOB_NOW: &str =
-    "j.batch_no, j.idx, j.state, j.attempt, j.model_no, j.crashes, j.finish_no";
+pub const JOB_NOW: &str = "j.batch_no, j.idx, j.state, j.attempt, j.model_no, j.crashes, j.finish_no, j.same_as, \
+     (EXISTS (SELECT 1 FROM jobs f WHERE f.batch_no = j.batch_no AND f.same_as = j.idx \
+       AND f.state = 0))::INTEGER AS leads";
 
 fn raw<'r>(row: &'r PgRow, column: &str) -> Result<Option<&'r [u8]>, StoreError> {
     use sqlx::ValueRef;

@@ -7,7 +7,7 @@ use super::Failure;
 use sqlx::postgres::PgConnection;
 
 /// Every migration: its number and its SQL.
-const MIGRATIONS: [(i64, &str); 5] = [
+const MIGRATIONS: [(i64, &str); 6] = [
     (
         1,
         include_str!("../../../../migrations/postgres/0001_batches.sql"),
@@ -27,6 +27,10 @@ const MIGRATIONS: [(i64, &str); 5] = [
     (
         5,
         include_str!("../../../../migrations/postgres/0005_files.sql"),
+    ),
+    (
+        6,
+        include_str!("../../../../migrations/postgres/0006_equal_jobs.sql"),
     ),
 ];
 

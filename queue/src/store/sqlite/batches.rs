@@ -281,8 +281,8 @@ impl SqliteStore {
         let mut tx = self.begin().await?;
         let status = self.status_of(&mut tx, batch).await?;
         let queued = sqlx::query(
-            "SELECT batch_no, idx, state, attempt, model_no, crashes, finish_no FROM jobs \
-             WHERE batch_no = $1 AND state = 0 ORDER BY idx LIMIT $2",
+            "SELECT batch_no, idx, state, attempt, model_no, crashes, finish_no, \
+             0 AS leads FROM jobs WHERE batch_no = $1 AND state = 0 ORDER BY idx LIMIT $2",
         )
         .bind(batch.0)
         .bind(ROWS_A_CHUNK)

@@ -1,13 +1,16 @@
 //! Storing results: fenced, numbered, counted, in one transaction.
 
 use super::super::decide::{self, Ended, Tally};
-use super::super::jobs::{Finish, FinishOutcome};
+use super::super::jobs::{Adoption, Finish, FinishOutcome};
+use super::super::shared_answers;
 use super::load::insert_sql;
+use super::place::refs_json;
 use super::rows::{self, Fields};
 use super::{SqliteStore, StoreError, Tx, now_us};
 use crate::ids::{BatchNo, JobRef};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Results of one INSERT.
@@ -32,6 +35,21 @@ impl SqliteStore {
         Ok(finishing.outcomes(&numbers, &done))
     }
 
+    pub(super) async fn adopt(&self, adoption: Adoption) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        let refs: Vec<JobRef> = adoption.refs().collect();
+        let jobs = self.jobs_now(&mut tx, &refs).await?;
+        let batches = self.batches_now(&mut tx, &refs).await?;
+        let pins = self.pins(&mut tx, &batches).await?;
+        let adopting = shared_answers::adopt(&adoption, jobs, &batches, &pins);
+        if let Some((slot, numerics)) = &adopting.pin {
+            self.write_pin(&mut tx, *slot, numerics).await?;
+        }
+        let (numbers, _) = self.end_jobs(&mut tx, &adopting.ended).await?;
+        self.commit(tx).await?;
+        Ok(numbers.len() as u64)
+    }
+
     /// Writes states, results, finish numbers and counters, and moves batches on whose last job
     /// this was. Returns the numbers, in order, and the batches that are done now.
     pub(super) async fn end_jobs(
@@ -39,6 +57,8 @@ impl SqliteStore {
         tx: &mut Tx,
         ended: &[Ended],
     ) -> Result<(Vec<i64>, BTreeSet<BatchNo>), StoreError> {
+        let ended = self.with_followers(tx, ended).await?;
+        let ended = &*ended;
         let mut first = BTreeMap::new();
         for (batch, tally) in decide::tallies(ended) {
             first.insert(batch, self.add_tally(tx, batch, &tally).await?);
@@ -73,6 +93,43 @@ impl SqliteStore {
             }
         }
         Ok((numbers, done))
+    }
+
+    /// The same jobs, and behind them those that wait for their answers. Jobs that wait for an answer which will not
+    /// come are let go.
+    async fn with_followers<'e>(
+        &self,
+        tx: &mut Tx,
+        ended: &'e [Ended],
+    ) -> Result<Cow<'e, [Ended]>, StoreError> {
+        let leaders = shared_answers::leaders(ended);
+        if !leaders.lost.is_empty() {
+            sqlx::query(
+                "UPDATE jobs SET same_as = NULL FROM \
+                   (SELECT value ->> 0 AS b, value ->> 1 AS i FROM json_each($1)) AS v \
+                 WHERE jobs.batch_no = v.b AND jobs.same_as = v.i AND jobs.state = 0",
+            )
+            .bind(refs_json(&leaders.lost))
+            .execute(&mut **tx)
+            .await
+            .map_err(|error| self.error(error))?;
+        }
+        if leaders.answered.is_empty() {
+            return Ok(Cow::Borrowed(ended));
+        }
+        let found = sqlx::query(
+            "SELECT j.batch_no, j.idx, j.state, j.attempt, j.model_no, j.crashes, j.finish_no, \
+             0 AS leads, j.same_as FROM json_each($1) v CROSS JOIN jobs j \
+             WHERE j.batch_no = v.value ->> 0 AND j.same_as = v.value ->> 1 AND j.state = 0 \
+             ORDER BY j.batch_no, j.idx",
+        )
+        .bind(refs_json(&leaders.answered))
+        .fetch_all(&mut **tx)
+        .await
+        .map_err(|error| self.error(error))?;
+        let followers = found.iter().map(rows::follower);
+        let followers = followers.collect::<Result<_, StoreError>>()?;
+        Ok(Cow::Owned(shared_answers::follow(ended, followers)))
     }
 
     /// Raises the counters; returns the first finish number of these results.

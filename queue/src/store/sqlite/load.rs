@@ -115,8 +115,9 @@ impl SqliteStore {
         let count = jobs.len();
         let keep = count == ROWS_A_STATEMENT;
         let jobs_sql = insert_sql(
-            "INSERT INTO jobs (batch_no, idx, line_no, model_no, state, custom_id, content, finish_no)",
-            8,
+            "INSERT INTO jobs (batch_no, idx, line_no, model_no, state, custom_id, content, finish_no, \
+             same_as)",
+            9,
             count,
         );
         let lines_sql = insert_sql("INSERT INTO payloads (batch_no, idx, line)", 3, count);
@@ -141,7 +142,8 @@ impl SqliteStore {
                 .bind(state.number())
                 .bind(job.custom_id)
                 .bind(job.content.0.to_vec())
-                .bind(number);
+                .bind(number)
+                .bind(job.same_as.map(|leader| leader.0 as i64));
             insert_lines = insert_lines.bind(batch.0).bind(index).bind(job.line);
         }
         insert_jobs

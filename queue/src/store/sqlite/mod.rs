@@ -327,6 +327,11 @@ impl Store for SqliteStore {
         self.finish_jobs(finishes).await
     }
 
+    async fn adopt_many(&self, adoption: Adoption) -> Result<u64, StoreError> {
+        check_count(adoption.jobs.len())?;
+        self.adopt(adoption).await
+    }
+
     async fn release_many(&self, releases: Vec<Release>) -> Result<Vec<bool>, StoreError> {
         check_count(releases.len())?;
         self.release_jobs(releases).await

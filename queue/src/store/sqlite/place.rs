@@ -25,7 +25,7 @@ impl SqliteStore {
                  JOIN payloads p ON p.batch_no = j.batch_no AND p.idx = j.idx \
                  WHERE b.batch_no = $1 AND b.visible = 1 AND b.status = $2 \
                  AND b.paused_reason IS NULL AND j.model_no = $3 AND j.state = 0 \
-                 AND j.idx >= $4 ORDER BY j.idx LIMIT $5",
+                 AND j.same_as IS NULL AND j.idx >= $4 ORDER BY j.idx LIMIT $5",
             )
             .bind(query.batch.0)
             .bind(BatchStatus::InProgress.as_str())
@@ -63,7 +63,7 @@ impl SqliteStore {
         let found: Vec<(i64, i64, i64)> = sqlx::query_as(
             "SELECT m.model_no, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
                WHERE j.batch_no = m.batch_no AND j.model_no = m.model_no AND j.state = 0 \
-               LIMIT $2)) AS queued, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
+               AND j.same_as IS NULL LIMIT $2)) AS queued, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
                WHERE j.batch_no = m.batch_no AND j.state = 1 AND j.model_no = m.model_no \
                LIMIT $2)) AS placed \
              FROM batch_models m WHERE m.batch_no = $1 ORDER BY m.model_no",
@@ -121,18 +121,26 @@ impl SqliteStore {
         .execute(&mut **tx)
         .await
         .map_err(|error| self.error(error))?;
-        for ((batch, model), numerics) in &placing.pins {
-            sqlx::query(
-                "UPDATE batch_models SET numerics = $3 WHERE batch_no = $1 AND model_no = $2",
-            )
-            .bind(batch.0)
-            .bind(model)
-            .bind(*numerics)
-            .execute(&mut **tx)
-            .await
-            .map_err(|error| self.error(error))?;
+        for (slot, numerics) in &placing.pins {
+            self.write_pin(tx, *slot, numerics).await?;
         }
         Ok(())
+    }
+
+    pub(super) async fn write_pin(
+        &self,
+        tx: &mut Tx,
+        (batch, model): Slot,
+        numerics: &str,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE batch_models SET numerics = $3 WHERE batch_no = $1 AND model_no = $2")
+            .bind(batch.0)
+            .bind(model)
+            .bind(numerics.to_owned())
+            .execute(&mut **tx)
+            .await
+            .map(drop)
+            .map_err(|error| self.error(error))
     }
 
     /// The present state of jobs, by name.
@@ -143,7 +151,9 @@ impl SqliteStore {
     ) -> Result<JobsNow, StoreError> {
         let found = sqlx::query(
             "SELECT j.batch_no, j.idx, j.state, j.attempt, j.model_no, j.crashes, \
-             j.finish_no FROM json_each($1) v CROSS JOIN jobs j \
+             j.finish_no, EXISTS (SELECT 1 FROM jobs f WHERE f.batch_no = j.batch_no \
+               AND f.same_as = j.idx AND f.state = 0) AS leads \
+             FROM json_each($1) v CROSS JOIN jobs j \
              WHERE j.batch_no = v.value ->> 0 AND j.idx = v.value ->> 1",
         )
         .bind(refs_json(jobs))
@@ -179,7 +189,7 @@ impl SqliteStore {
         Ok(batches)
     }
 
-    async fn pins(
+    pub(super) async fn pins(
         &self,
         tx: &mut Tx,
         batches: &BatchesNow,

@@ -101,7 +101,7 @@ impl SqliteStore {
         let status = self.status_of(&mut tx, batch).await?;
         let after = decide::retry(status)?;
         let retried = sqlx::query(
-            "UPDATE jobs SET state = $2, blamed = 0, crashes = 0, losses = 0 \
+            "UPDATE jobs SET state = $2, blamed = 0, crashes = 0, losses = 0, same_as = NULL \
              WHERE batch_no = $1 AND state IN ($3, $4) AND model_no IS NOT NULL \
              AND ($5 = 0 OR EXISTS (SELECT 1 FROM results r WHERE r.batch_no = jobs.batch_no \
                AND r.idx = jobs.idx AND r.error_code IN (SELECT value FROM json_each($6))))",

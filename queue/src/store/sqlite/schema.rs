@@ -6,7 +6,7 @@
 use sqlx::{AssertSqlSafe, SqlitePool};
 
 /// Every migration: its number and its SQL.
-const MIGRATIONS: [(i64, &str); 5] = [
+const MIGRATIONS: [(i64, &str); 6] = [
     (
         1,
         include_str!("../../../../migrations/sqlite/0001_batches.sql"),
@@ -26,6 +26,10 @@ const MIGRATIONS: [(i64, &str); 5] = [
     (
         5,
         include_str!("../../../../migrations/sqlite/0005_files.sql"),
+    ),
+    (
+        6,
+        include_str!("../../../../migrations/sqlite/0006_equal_jobs.sql"),
     ),
 ];
 

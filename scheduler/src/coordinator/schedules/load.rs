@@ -119,6 +119,7 @@ async fn load_once(
         input: BufReader::with_capacity(READ_BYTES, file),
         options: plan.spec.options.clone(),
         digest: Some(found.digest),
+        compute_each: plan.spec.compute_each,
     };
     let submitted = shared.batches.submit_into(reserved, input, resolved.models);
     match submitted.await? {

@@ -89,6 +89,9 @@ pub struct BatchView {
     pub completion_window: Option<String>,
     /// A name for people.
     pub name: Option<String>,
+    /// The idempotency key that it holds.
+    #[serde(default)]
+    pub key: Option<String>,
     /// Its state.
     #[schema(value_type = String)]
     pub status: BatchStatus,
@@ -198,6 +201,7 @@ impl From<&Batch> for BatchView {
             input_file_id: asked.map(|asked| asked.input_file_id.clone()),
             completion_window: asked.map(|asked| asked.completion_window.clone()),
             name: batch.name.clone(),
+            key: batch.key.clone(),
             status: batch.status,
             output_file_id: output(OutputPart::Answers, batch.counts.succeeded),
             error_file_id: output(OutputPart::Errors, batch.counts.failed),
