@@ -2,14 +2,17 @@
 
 mod bench;
 mod cluster;
+mod configuration;
 mod deploy;
 mod disk;
+mod doctor;
 mod engine;
 mod face;
 mod faults;
 mod hub;
 mod infer;
 mod input;
+mod install;
 mod invariance;
 mod kept;
 mod lifecycle;
@@ -20,6 +23,7 @@ mod output;
 mod real_models;
 mod real_run;
 mod redis;
+mod remote;
 mod resume;
 mod schedules;
 mod server;
