@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cancel, completions, diff, export, infer, list, logs, models, nodes, pause, plan, purge,
-    rerun, resume, retry, run, schedule, serve, status, submit, token, verify, watch, worker,
+    bench, cancel, completions, config, deploy, diff, doctor, export, infer, install, list, logs,
+    man, models, nodes, pause, plan, pool, purge, rerun, resume, retry, run, schedule, serve,
+    service, status, submit, token, verify, watch, worker,
 };
 use crate::exit_code::EXIT_CODES_HELP;
 
@@ -67,6 +68,26 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub server: Option<String>,
+
+    /// What is logged on stderr, for example `debug` or `rbee_worker=trace,warn` [default: warn]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        env = "RBEE_LOG",
+        help_heading = "Global options"
+    )]
+    pub log: Option<String>,
+
+    /// Set to `json`, every record of the log is one JSON object
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "RBEE_LOG_FORMAT",
+        help_heading = "Global options"
+    )]
+    pub log_format: Option<String>,
 }
 
 impl Global {
@@ -103,6 +124,13 @@ pub enum Command {
     Logs(logs::LogsArgs),
     Token(token::TokenArgs),
     Models(models::ModelsArgs),
+    Deploy(Box<deploy::DeployArgs>),
+    Pool(pool::PoolArgs),
+    Config(config::ConfigArgs),
+    Doctor(doctor::DoctorArgs),
+    Install(install::InstallArgs),
+    Service(service::ServiceArgs),
+    Man(man::ManArgs),
     Completions(completions::CompletionsArgs),
 }
 

@@ -167,6 +167,17 @@ async fn open_database(url: &str) -> Result<Arc<dyn Store>, Failure> {
     Ok(Arc::new(PostgresStore::open(url).await?))
 }
 
+/// Whether a URL has a password in it, by its user or among its parameters.
+pub fn holds_password(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let user = rest.rsplit_once('@').map(|(user, _)| user);
+    let by_user = user.is_some_and(|user| {
+        user.split_once(':')
+            .is_some_and(|(_, password)| !password.is_empty())
+    });
+    by_user || rest.to_ascii_lowercase().contains("password=")
+}
+
 /// A URL as people may see it: without user, password and parameters.
 pub fn without_secrets(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
@@ -207,6 +218,20 @@ mod tests {
             shape(None, Some("redis://h")),
             Err(Failure::Usage(_))
         ));
+    }
+
+    #[test]
+    fn passwords_in_urls_are_seen() {
+        for secret in [
+            "redis://:secret@host",
+            "postgres://ann:secret@host/rbee",
+            "postgres://host/rbee?sslpassword=secret",
+        ] {
+            assert!(holds_password(secret), "{secret}");
+        }
+        for plain in ["redis://host:6379", "postgres://ann@host:5432/rbee"] {
+            assert!(!holds_password(plain), "{plain}");
+        }
     }
 
     #[test]

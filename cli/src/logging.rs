@@ -1,4 +1,4 @@
-//! Logs: `tracing` to stderr, chosen by `RBEE_LOG`, above any progress bar; and the last lines in memory, for whoever asks
+//! Logs: `tracing` to stderr, chosen by `--log` or `RBEE_LOG`, above any progress bar; and the last lines in memory, for whoever asks
 //! a node or server for its log.
 
 use std::collections::VecDeque;
@@ -11,12 +11,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use crate::args::Global;
 use crate::talk::Talk;
-
-/// The environment variable with the filter, for example `RBEE_LOG=debug` or `RBEE_LOG=rbee_worker=trace`.
-pub const LOG_VARIABLE: &str = "RBEE_LOG";
-/// Set to `json`, every record on stderr is one JSON object.
-const FORMAT_VARIABLE: &str = "RBEE_LOG_FORMAT";
 
 /// What is logged when nothing is asked for. sqlx warns of every statement that takes a second, as many do on a slow
 /// disk.
@@ -29,16 +25,14 @@ const TAIL_LINES: usize = 2_000;
 const TAIL_LINE_BYTES: usize = 4_096;
 
 /// Starts logging. A filter that cannot be read is told and replaced by the default.
-pub fn start(talk: &Talk) {
-    let asked = std::env::var(LOG_VARIABLE).unwrap_or_default();
-    let filter = if asked.is_empty() {
-        Ok(EnvFilter::new(DEFAULT_FILTER))
-    } else {
-        EnvFilter::try_new(&asked)
+pub fn start(talk: &Talk, global: &Global) {
+    let filter = match global.log.as_deref() {
+        None | Some("") => Ok(EnvFilter::new(DEFAULT_FILTER)),
+        Some(asked) => EnvFilter::try_new(asked),
     };
     let filter = filter.unwrap_or_else(|error| {
         talk.warn(&format!(
-            "{LOG_VARIABLE} is not understood ({error}); using `{DEFAULT_FILTER}`"
+            "RBEE_LOG is not understood ({error}); using `{DEFAULT_FILTER}`"
         ));
         EnvFilter::new(DEFAULT_FILTER)
     });
@@ -47,16 +41,16 @@ pub fn start(talk: &Talk) {
         .with_writer(TailWriter(Arc::clone(kept())))
         .with_filter(EnvFilter::new(TAIL_FILTER));
     tracing_subscriber::registry()
-        .with(shown(talk).with_filter(filter))
+        .with(shown(talk, global).with_filter(filter))
         .with(tail)
         .init();
 }
 
 /// The layer that writes to stderr.
-fn shown(talk: &Talk) -> Box<dyn Layer<Registry> + Send + Sync> {
+fn shown(talk: &Talk, global: &Global) -> Box<dyn Layer<Registry> + Send + Sync> {
     let layer = tracing_subscriber::fmt::layer().with_writer(AboveBars(talk.clone()));
-    match std::env::var(FORMAT_VARIABLE).as_deref() {
-        Ok("json") => Box::new(layer.json().with_ansi(false)),
+    match global.log_format.as_deref() {
+        Some("json") => Box::new(layer.json().with_ansi(false)),
         _ => Box::new(layer.with_ansi(talk.is_terminal())),
     }
 }

@@ -13,6 +13,7 @@ mod blame;
 mod byte_size;
 mod client;
 mod commands;
+mod config;
 mod crash_journal;
 mod descriptors;
 mod engine_args;
@@ -22,6 +23,7 @@ mod exit_code;
 mod failpoints;
 mod failure;
 mod home;
+mod install;
 mod living;
 mod logging;
 mod machine_zone;
@@ -33,12 +35,15 @@ mod output;
 mod paths;
 mod plans;
 mod progress;
+mod remote;
 mod results;
 mod sampling_args;
 mod schedule_settings;
 mod seconds;
+mod secrets;
 mod server_models;
 mod server_token;
+mod service;
 mod signals;
 mod supervisor;
 mod table;
@@ -46,30 +51,54 @@ mod talk;
 
 use std::process::ExitCode as ProcessExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::args::{Cli, Command};
-use crate::failure::Outcome;
+use crate::config::Config;
+use crate::failure::{Failure, Outcome};
 use crate::talk::Talk;
 
 /// Threads that run the async side. The engine computes on threads of its own.
 const ASYNC_THREADS: usize = 2;
 
 fn main() -> ProcessExitCode {
-    // Prints help and version with exit 0, a wrong command line with exit 2.
-    let cli = Cli::parse();
-    let talk = Talk::new(cli.global.quiet);
-    logging::start(&talk);
-    let code = match run(cli, &talk) {
-        Ok(code) => code,
-        Err(failure) => {
-            if let Some(sentence) = failure.sentence() {
-                talk.line(&sentence);
-            }
-            failure.exit_code()
-        }
+    let cli = match command_line() {
+        Ok(cli) => cli,
+        Err(failure) => return told(&Talk::new(false), &failure),
     };
-    code.into()
+    let talk = Talk::new(cli.global.quiet);
+    logging::start(&talk, &cli.global);
+    match run(cli, &talk) {
+        Ok(code) => code.into(),
+        Err(failure) => told(&talk, &failure),
+    }
+}
+
+fn told(talk: &Talk, failure: &Failure) -> ProcessExitCode {
+    if let Some(sentence) = failure.sentence() {
+        talk.line(&sentence);
+    }
+    failure.exit_code().into()
+}
+
+/// What the user asks for: the command line, and what it leaves open from the configuration file. Prints help and version
+/// and ends with exit 0, or with exit 2 for a wrong command line.
+fn command_line() -> Result<Cli, Failure> {
+    let given = Cli::command().get_matches();
+    let command = given.subcommand_name().unwrap_or_default();
+    let filled = Config::load().and_then(|config| {
+        if let Some(file) = &config.file {
+            secrets::know_files(file);
+        }
+        config.fill(Cli::command(), command)
+    });
+    let matches = match filled {
+        Ok(line) => line.get_matches(),
+        Err(failure) if config::must_be_sound(command) => return Err(failure),
+        // It works without the file, and says itself what is wrong there.
+        Err(_) => given,
+    };
+    Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
 }
 
 fn run(cli: Cli, talk: &Talk) -> Outcome {

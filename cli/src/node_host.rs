@@ -85,7 +85,7 @@ pub async fn run_node(setup: NodeSetup, stop: CancellationToken) -> Result<(), F
         models,
         Arc::clone(setup.batches.store()),
         setup.server,
-    ));
+    )?);
     let address = setup.face.as_ref().and_then(|face| face.address.clone());
     let memory = setup.engine.machine.memory;
     let options = NodeOptions {

@@ -18,6 +18,8 @@ use tokio::sync::mpsc;
 use crate::client::TOKEN_VARIABLE;
 use crate::engine_args::{EngineArgs, EngineKind};
 use crate::engine_host::{self, Room, Source, stub_model};
+use crate::failure::Failure;
+use crate::secrets;
 use crate::talk::Talk;
 
 /// The models that a node can load.
@@ -43,9 +45,9 @@ impl NodeShelf {
         models: ModelStore,
         store: Arc<dyn Store>,
         server: Option<String>,
-    ) -> NodeShelf {
-        let token = std::env::var(TOKEN_VARIABLE).ok();
-        NodeShelf {
+    ) -> Result<NodeShelf, Failure> {
+        let token = secrets::read(TOKEN_VARIABLE)?;
+        Ok(NodeShelf {
             args,
             talk,
             models: Arc::new(models),
@@ -53,7 +55,7 @@ impl NodeShelf {
             server,
             token: token.and_then(|text| Token::new(&text)),
             found: Mutex::default(),
-        }
+        })
     }
 
     /// What a reference stands for, fetched if it is not here.

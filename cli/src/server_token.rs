@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail};
 use rbee_scheduler::secret;
 use rbee_scheduler::webhook::Secret;
 
+use crate::failure::Failure;
 use crate::paths::DataDir;
+use crate::secrets;
 
 /// The variable with the webhook secret.
 pub const WEBHOOK_VARIABLE: &str = "RBEE_WEBHOOK_SECRET";
@@ -33,14 +35,14 @@ pub fn webhook_path(data: &DataDir) -> PathBuf {
 }
 
 /// What webhooks are signed with: the variable's secret, else one made at the first time.
-pub fn webhook_secret(data: &DataDir) -> Result<Secret> {
-    match std::env::var(WEBHOOK_VARIABLE) {
-        Ok(text) if !text.is_empty() => Ok(Secret::read(&text)?),
-        Err(std::env::VarError::NotUnicode(_)) => bail!("{WEBHOOK_VARIABLE} is not valid UTF-8"),
-        Ok(_) | Err(std::env::VarError::NotPresent) => {
+pub fn webhook_secret(data: &DataDir) -> Result<Secret, Failure> {
+    match secrets::read(WEBHOOK_VARIABLE)? {
+        Some(text) => Ok(Secret::read(&text)?),
+        None => {
             let path = webhook_path(data);
             let text = made_once(&path, &|key| Secret::write(key))?;
-            Secret::read(&text).with_context(|| format!("{} cannot be used", path.display()))
+            let secret = Secret::read(&text);
+            Ok(secret.with_context(|| format!("{} cannot be used", path.display()))?)
         }
     }
 }
@@ -75,7 +77,8 @@ fn made_once(path: &Path, write: &dyn Fn(&[u8]) -> String) -> Result<String> {
     }
 }
 
-fn read_secret(path: &Path) -> Result<Option<String>> {
+/// The secret in a file, if the file is there and not empty. One that others can read is refused.
+pub fn read_secret(path: &Path) -> Result<Option<String>> {
     let mut file = match OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)

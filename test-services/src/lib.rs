@@ -1,5 +1,5 @@
-//! Real servers for tests: Redis (alone, with TLS, under Sentinels, as a cluster) and Postgres, started on private ports and
-//! ended with the test.
+//! Real servers for tests: Redis (alone, with TLS, under Sentinels, as a cluster) and Postgres, and an OpenSSH server,
+//! started on private ports and ended with the test.
 //!
 //! A server's program comes from PATH or from where Debian puts it; `cargo xtask test` installs what is missing.
 //! A test that cannot have its server fails.
@@ -10,9 +10,11 @@ pub mod process;
 pub mod redis;
 pub mod redis_cluster;
 pub mod sentinels;
+pub mod sshd;
 
 pub use certificates::Certificates;
 pub use postgres::Postgres;
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;
 pub use sentinels::Sentinels;
+pub use sshd::Sshd;

@@ -2,9 +2,11 @@
 
 mod bench;
 mod cluster;
+mod configuration;
 mod deploy;
 mod diff;
 mod disk;
+mod doctor;
 mod engine;
 mod equal_jobs;
 mod face;
@@ -12,6 +14,7 @@ mod faults;
 mod hub;
 mod infer;
 mod input;
+mod install;
 mod invariance;
 mod kept;
 mod lifecycle;
@@ -26,6 +29,7 @@ mod plan;
 mod real_models;
 mod real_run;
 mod redis;
+mod remote;
 mod rerun;
 mod resume;
 mod schedules;

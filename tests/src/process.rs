@@ -123,7 +123,7 @@ impl Home {
         command.args(arguments).current_dir(self.dir.path());
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if ["RBEE_", "XDG_", "HF_"]
+            if ["RBEE_", "XDG_", "HF_", "DBUS_", "EDITOR", "VISUAL"]
                 .iter()
                 .any(|start| text.starts_with(start))
             {
@@ -404,7 +404,7 @@ pub fn signal(name: &str, pid: u32) {
 }
 
 /// A process and its descendants, itself first.
-fn tree(pid: u32) -> Vec<u32> {
+pub fn tree(pid: u32) -> Vec<u32> {
     let mut pids = vec![pid];
     let mut next = 0;
     while let Some(&parent) = pids.get(next) {

@@ -1,4 +1,4 @@
-//! The repository's own commands: `cargo xtask test | ci | models | bench | simulate`.
+//! The repository's own commands: `cargo xtask test | ci | models | bench | simulate | dist`.
 //!
 //! Owns how this repository is checked and measured. It links none of the product's crates, so that it builds in seconds
 //! on a bare machine; everything it measures or drives runs as another process.
@@ -6,6 +6,7 @@
 mod bench;
 mod cargo;
 mod check;
+mod dist;
 mod house;
 mod models;
 mod python;
@@ -40,6 +41,8 @@ enum Command {
         #[command(subcommand)]
         subject: bench::Subject,
     },
+    /// Make a release: an archive, a Debian package, the list of what is built in, checksums
+    Dist(dist::Dist),
     /// Play the scheduler's policy on pretended clusters, beside two others and a lower bound; fails where it is too slow
     Simulate(simulate::Simulate),
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Ci => check::ci(),
         Command::Models => models::fetch_all().map(|_| ()),
         Command::Bench { subject } => bench::run(subject),
+        Command::Dist(dist) => dist::run_dist(&dist),
         Command::Simulate(simulate) => simulate::run(&simulate),
     };
     match done {

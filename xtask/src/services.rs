@@ -1,4 +1,4 @@
-//! The servers that tests start: Redis and Postgres. What is missing is installed where that is allowed.
+//! The servers that tests start: Redis, Postgres and OpenSSH. What is missing is installed where that is allowed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::cargo::run;
 use crate::say;
 
 /// Programs that tests start, with Debian's package of each.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("postgres", "postgresql"),
@@ -17,6 +17,8 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("psql", "postgresql-client"),
     ("ip", "iproute2"),
     ("faketime", "faketime"),
+    ("sshd", "openssh-server"),
+    ("ssh", "openssh-client"),
 ];
 
 /// Sees to it that every server program is there.
@@ -62,7 +64,7 @@ fn missing() -> Vec<(&'static str, &'static str)> {
     PROGRAMS.into_iter().filter(absent).collect()
 }
 
-/// On PATH, or where Debian keeps the programs of each Postgres version.
+/// On PATH, where servers lie that users do not call, or where Debian keeps the programs of each Postgres version.
 fn find(name: &str) -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql");
     let debian = versions
@@ -71,7 +73,9 @@ fn find(name: &str) -> Option<PathBuf> {
         .flatten()
         .map(|version| version.path().join("bin"));
     let path = std::env::var_os("PATH").unwrap_or_default();
+    let servers = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
     debian
+        .chain(servers)
         .chain(std::env::split_paths(&path))
         .map(|folder| folder.join(name))
         .find(|file: &PathBuf| Path::is_file(file))

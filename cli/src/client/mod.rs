@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 
 use crate::commands::Context;
 use crate::failure::Failure;
+use crate::secrets;
 use crate::server_token;
 
 /// Where `rbee serve` listens if it is told nothing else.
@@ -62,10 +63,10 @@ impl Client {
                 ))
             })?;
         // The file is of a server of this user on this machine: its token is nobody else's business.
-        let token = match std::env::var(TOKEN_VARIABLE) {
-            Ok(token) if !token.is_empty() => Some(token),
-            _ if is_here(&base) => server_token::read(&context.data()?)?,
-            _ => None,
+        let token = match secrets::read(TOKEN_VARIABLE)? {
+            Some(token) => Some(token),
+            None if is_here(&base) => server_token::read(&context.data()?)?,
+            None => None,
         };
         let http = reqwest::Client::builder()
             .user_agent(concat!("rbee/", env!("CARGO_PKG_VERSION")))
@@ -83,6 +84,11 @@ impl Client {
     /// The server's address for people.
     pub fn address(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
+    }
+
+    /// What the server is shown.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     /// Whether the server is on this machine, so that both see the same files.

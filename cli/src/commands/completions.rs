@@ -2,12 +2,12 @@
 
 use std::io::Write;
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
-use crate::args::Cli;
 use crate::exit_code::ExitCode;
 use crate::failure::{Outcome, stdout_failure};
+use crate::install;
 
 /// Print the completion script for a shell
 #[derive(Debug, Args)]
@@ -24,12 +24,9 @@ pub struct CompletionsArgs {
 
 /// Prints the script on stdout.
 pub fn run(args: &CompletionsArgs) -> Outcome {
-    // Written to memory first: clap_complete panics when a write fails, as it does behind a closed pipe.
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "rbee", &mut script);
     std::io::stdout()
         .lock()
-        .write_all(&script)
+        .write_all(&install::completions(args.shell))
         .map_err(stdout_failure)?;
     Ok(ExitCode::Success)
 }

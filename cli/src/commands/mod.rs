@@ -3,15 +3,21 @@
 pub mod bench;
 pub mod cancel;
 pub mod completions;
+pub mod config;
+pub mod deploy;
 pub mod diff;
+pub mod doctor;
 pub mod export;
 pub mod infer;
+pub mod install;
 pub mod list;
 pub mod logs;
+pub mod man;
 pub mod models;
 pub mod nodes;
 pub mod pause;
 pub mod plan;
+pub mod pool;
 pub mod purge;
 pub mod rerun;
 pub mod resume;
@@ -19,6 +25,7 @@ pub mod retry;
 pub mod run;
 pub mod schedule;
 pub mod serve;
+pub mod service;
 pub mod status;
 pub mod submit;
 pub mod token;
@@ -134,6 +141,13 @@ pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
         (Command::Verify(args), _) => verify::run(&context(None)?, args).await,
         (Command::Token(args), _) => token::run(&context(None)?, args).await,
         (Command::Models(args), _) => models::run(&context(None)?, args).await,
+        (Command::Config(args), _) => config::run(&context(None)?, &args),
+        (Command::Doctor(args), _) => doctor::run(&context(None)?, args).await,
+        (Command::Install(args), _) => install::run(&context(None)?, &args),
+        (Command::Service(args), _) => service::run(&context(None)?, &args),
+        (Command::Deploy(args), _) => deploy::run(&context(None)?, *args).await,
+        (Command::Pool(args), _) => pool::run(&context(None)?, args).await,
+        (Command::Man(args), _) => man::run(&context(None)?, &args),
         (Command::Completions(args), _) => completions::run(&args),
     }
 }

@@ -123,7 +123,7 @@ fn row(view: &NodeView) -> Vec<String> {
     ]
 }
 
-fn state(state: NodeState) -> &'static str {
+pub fn state(state: NodeState) -> &'static str {
     match state {
         NodeState::Starting => "starting",
         NodeState::Ready => "ready",

@@ -37,6 +37,7 @@ use crate::moment;
 use crate::node_host::{NodeSetup, run_node};
 use crate::schedule_settings::ScheduleSettingsArgs;
 use crate::seconds;
+use crate::secrets;
 use crate::server_models::ServerModels;
 use crate::server_token;
 use crate::supervisor::{self, Child, Supervised};
@@ -326,15 +327,12 @@ fn token(context: &Context, args: &ServeArgs) -> Result<Option<String>, Failure>
     if args.no_auth {
         return Ok(None);
     }
-    match std::env::var(TOKEN_VARIABLE) {
-        Ok(token) => Ok(Some(token)),
-        Err(std::env::VarError::NotPresent) => {
+    match secrets::read(TOKEN_VARIABLE)? {
+        Some(token) => Ok(Some(token)),
+        None => {
             let path = server_token::token_path(&context.data()?);
             Ok(Some(server_token::read_or_make(&path)?))
         }
-        Err(std::env::VarError::NotUnicode(_)) => Err(Failure::usage(format!(
-            "{TOKEN_VARIABLE} is not valid UTF-8"
-        ))),
     }
 }
 
@@ -379,9 +377,10 @@ fn tell(
         false => "one, in this process",
     };
     talk.note(&format!("nodes   {nodes}"));
-    let token = match (args.no_auth, std::env::var_os(TOKEN_VARIABLE)) {
+    let token = match (args.no_auth, secrets::source(TOKEN_VARIABLE)) {
         (true, _) => "none is asked for".to_owned(),
-        (false, Some(_)) => format!("the one of {TOKEN_VARIABLE}"),
+        (false, Some(secrets::Source::Variable)) => format!("the one of {TOKEN_VARIABLE}"),
+        (false, Some(secrets::Source::File(path))) => format!("in {}", path.display()),
         (false, None) => {
             let path = server_token::token_path(&context.data()?);
             format!("in {}", path.display())

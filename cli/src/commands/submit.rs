@@ -64,7 +64,7 @@ pub struct SubmitArgs {
     pub on_done: Option<String>,
 
     /// Type of the stored keys and values; f32 takes twice the memory and may give other bytes
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, help_heading = "Engine")]
     pub kv: KvChoice,
 
     /// Print the batch as one JSON object instead of its id

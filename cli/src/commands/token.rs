@@ -14,6 +14,7 @@ use crate::commands::Context;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::moment;
+use crate::secrets;
 use crate::server_token;
 use crate::table;
 
@@ -140,9 +141,9 @@ pub async fn run(context: &Context, args: TokenArgs) -> Outcome {
 
 /// The token that this user's commands show.
 fn own(context: &Context) -> Result<String, Failure> {
-    match std::env::var(TOKEN_VARIABLE) {
-        Ok(token) if !token.is_empty() => Ok(token),
-        _ => server_token::read(&context.data()?)?.ok_or_else(|| {
+    match secrets::read(TOKEN_VARIABLE)? {
+        Some(token) => Ok(token),
+        None => server_token::read(&context.data()?)?.ok_or_else(|| {
             Failure::usage(format!(
                 "there is no token yet: `rbee serve` makes one at its first start, unless {TOKEN_VARIABLE} is set"
             ))

@@ -19,6 +19,7 @@ use crate::living::LivingArgs;
 use crate::logging;
 use crate::node_host::{FaceSetup, NodeSetup, run_node};
 use crate::seconds;
+use crate::secrets;
 use crate::supervisor::{self, Child, Supervised};
 use crate::talk::Talk;
 
@@ -116,7 +117,7 @@ impl WorkerArgs {
         tracing::info!(name, ?address, %bound, "the node's HTTP face");
         Ok(FaceSetup {
             listener,
-            token: std::env::var(TOKEN_VARIABLE).ok(),
+            token: secrets::read(TOKEN_VARIABLE)?,
             address,
             callback: self.callback_url.clone(),
         })

@@ -9,7 +9,7 @@ mod memory;
 mod redis;
 
 pub use memory::MemoryQueue;
-pub use redis::RedisQueue;
+pub use redis::{QueueProbe, RedisQueue};
 
 use crate::batch::Priority;
 use crate::ids::{Attempt, JobKey, JobRef, ModelSha, NodeInstance};

@@ -14,6 +14,7 @@ mod files;
 mod jobs;
 mod network_fs;
 mod postgres;
+mod probe;
 mod rows;
 mod schedule_rows;
 mod schedule_sql;
@@ -31,6 +32,8 @@ pub use jobs::{
     Release, ReleaseCause, ResultsPage, Sealed, StoredJob, StoredResult, Untold,
 };
 pub use postgres::PostgresStore;
+pub use probe::StoreProbe;
+pub(crate) use probe::now_us;
 pub use schedules::{
     DueSchedules, Fire, MAX_KEPT_RUNS, MAX_RUNS_A_CALL, MAX_SCHEDULES, NewRun, NewRunState,
     NewSchedule, RunChange, ScheduleAdded, ScheduleStore, UntoldRun,

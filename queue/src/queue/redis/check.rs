@@ -31,7 +31,7 @@ pub async fn check(server: &mut MultiplexedConnection, place: &str) -> Result<()
     Ok(())
 }
 
-fn version_is_known(info: &str) -> Result<(), String> {
+pub(super) fn version_is_known(info: &str) -> Result<(), String> {
     let version = info
         .lines()
         .find_map(|line| line.strip_prefix("redis_version:"));
@@ -48,7 +48,7 @@ fn version_is_known(info: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn eviction_warning(settings: &HashMap<String, String>) -> Option<String> {
+pub(super) fn eviction_warning(settings: &HashMap<String, String>) -> Option<String> {
     let limited = settings.get("maxmemory").is_some_and(|limit| limit != "0");
     let policy = settings.get("maxmemory-policy")?;
     (limited && policy != "noeviction").then(|| {

@@ -12,6 +12,7 @@ mod ears;
 mod link;
 mod payload;
 mod place;
+mod probe;
 mod scripts;
 mod seat;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use async_trait::async_trait;
 use ears::{Ears, text_channel};
 use link::Link;
 use place::{Place, Wire};
+pub use probe::QueueProbe;
 use scripts::Keys;
 use seat::Seat;
 use std::collections::HashMap;

@@ -14,6 +14,7 @@ mod load;
 mod nodes;
 mod place;
 mod pool;
+mod probe;
 mod read;
 mod release;
 mod rows;

@@ -9,6 +9,7 @@ mod finish;
 mod load;
 mod nodes;
 mod place;
+mod probe;
 mod read;
 mod release;
 mod rows;
