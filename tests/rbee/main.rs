@@ -3,6 +3,7 @@
 mod bench;
 mod cluster;
 mod configuration;
+mod dashboard;
 mod deploy;
 mod diff;
 mod disk;

@@ -17,9 +17,9 @@ fn interpreter() -> PathBuf {
     PathBuf::from(named)
 }
 
-/// A script of `tests/rbee/openai/`, as a client of the server at `url`.
+/// A script of `tests/rbee/`, as a client of the server at `url`.
 pub fn script(home: &Home, name: &str, url: &str, arguments: &[&str]) -> Rbee {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("rbee/openai");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("rbee");
     let script = folder.join(name);
     let words = [script.to_str().expect("the repository's path is UTF-8")];
     home.command(&interpreter(), words.iter().chain(arguments))

@@ -9,7 +9,11 @@ use crate::cargo::run;
 use crate::{models, say};
 
 /// Requirements as pip takes them.
-const PACKAGES: [&str; 2] = ["openai==3.51.0", "schemathesis==4.32.5"];
+const PACKAGES: [&str; 3] = [
+    "openai==3.51.0",
+    "schemathesis==4.32.5",
+    "playwright==1.65.2",
+];
 
 /// Sees to it that the environment is there; its interpreter.
 ///

@@ -9,7 +9,7 @@ use crate::cargo::run;
 use crate::say;
 
 /// Programs that tests start, with Debian's package of each.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("postgres", "postgresql"),
@@ -17,6 +17,7 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("psql", "postgresql-client"),
     ("ip", "iproute2"),
     ("faketime", "faketime"),
+    ("chromium", "chromium"),
     ("sshd", "openssh-server"),
     ("ssh", "openssh-client"),
 ];

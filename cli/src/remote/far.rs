@@ -25,9 +25,9 @@ pub struct Far {
     pub name: String,
     pub home: String,
     /// rbee on PATH.
-    on_path: String,
+    pub on_path: String,
     /// Whether one lies where rbee was said to be, or where deploy puts it.
-    elsewhere: String,
+    pub elsewhere: String,
     /// The sha256 of the program where deploy puts it.
     pub installed_sha256: String,
 }

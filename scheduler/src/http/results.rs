@@ -146,6 +146,7 @@ pub fn half(
     let rendering = Rendering {
         shape: Some(Shape::OpenAi),
         with_stats: false,
+        with_keys: false,
     };
     let walk = Walk {
         server,

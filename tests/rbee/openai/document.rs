@@ -12,7 +12,7 @@ const EXAMPLES: &str = "15";
 fn document_and_its_page_need_nobody_else() {
     let home = Home::new();
     let server = stub(&home, &[]);
-    passes(&home, "document.py", &server.url, &[]);
+    passes(&home, "openai/document.py", &server.url, &[]);
     ends_well(server.process);
 }
 

@@ -41,7 +41,7 @@ fn rbee(server: &Server, home: &Home, arguments: &[&str]) -> Rbee {
 fn official_client_chats_with_a_real_model() {
     let home = Home::new();
     let server = real(&home);
-    let passed = passes(&home, "chat.py", &server.url, &[]);
+    let passed = passes(&home, "openai/chat.py", &server.url, &[]);
     // The same request as a line of a file has the same text.
     let answer = passed.json();
     let body = json!({
@@ -71,7 +71,7 @@ fn official_client_chats_with_a_real_model() {
 fn official_client_runs_batches_of_a_real_model_to_their_ends() {
     let home = Home::new();
     let server = real(&home);
-    let passed = passes(&home, "batches.py", &server.url, &["id"]);
+    let passed = passes(&home, "openai/batches.py", &server.url, &["id"]);
     // rbee's own commands know the batch too.
     let id = passed.text().trim().to_owned();
     let status = rbee(&server, &home, &["status", &id, "--json"])
@@ -87,7 +87,7 @@ fn official_client_runs_batches_of_a_real_model_to_their_ends() {
 fn official_client_gets_its_typed_exceptions() {
     let home = Home::new();
     let server = stub(&home, &[]);
-    passes(&home, "errors.py", &server.url, &[]);
+    passes(&home, "openai/errors.py", &server.url, &[]);
     ends_well(server.process);
 }
 
@@ -95,7 +95,7 @@ fn official_client_gets_its_typed_exceptions() {
 fn official_client_keeps_files() {
     let home = Home::new();
     let server = stub(&home, &[]);
-    passes(&home, "files.py", &server.url, &[]);
+    passes(&home, "openai/files.py", &server.url, &[]);
     ends_well(server.process);
 }
 
@@ -103,7 +103,7 @@ fn official_client_keeps_files() {
 fn owners_of_tokens_do_not_see_each_others_files() {
     let home = Home::new();
     let server = stub(&home, &[]);
-    passes(&home, "isolation.py", &server.url, &[]);
+    passes(&home, "openai/isolation.py", &server.url, &[]);
     ends_well(server.process);
 }
 
@@ -121,9 +121,9 @@ fn official_client_meets_the_same_in_a_cluster() {
     ];
     let flags: Vec<&str> = flags.iter().chain(&WATCHABLE).copied().collect();
     let worker = cluster.worker("one", &flags);
-    passes(&cluster.home, "files.py", &serve.url, &[]);
-    passes(&cluster.home, "batches.py", &serve.url, &[]);
-    passes(&cluster.home, "errors.py", &serve.url, &[]);
+    passes(&cluster.home, "openai/files.py", &serve.url, &[]);
+    passes(&cluster.home, "openai/batches.py", &serve.url, &[]);
+    passes(&cluster.home, "openai/errors.py", &serve.url, &[]);
     ends_well(worker);
     ends_well(serve.process);
 }
@@ -133,7 +133,7 @@ fn request_whose_client_leaves_is_cancelled() {
     let home = Home::new();
     let server = stub(&home, &ENDLESS);
     for kind in ["stream", "whole"] {
-        let asking = script(&home, "leave.py", &server.url, &[kind]).start();
+        let asking = script(&home, "openai/leave.py", &server.url, &[kind]).start();
         until_running(&server, &home, |running| running > 0);
         if kind == "whole" {
             asking.kill();
@@ -160,7 +160,7 @@ fn full_queue_is_told_to_come_back_later() {
     let home = Home::new();
     let slow: Vec<&str> = ["--max-jobs", "20"].into_iter().chain(ENDLESS).collect();
     let server = stub(&home, &slow);
-    passes(&home, "full.py", &server.url, &[]);
+    passes(&home, "openai/full.py", &server.url, &[]);
     ends_well(server.process);
 }
 
@@ -168,11 +168,11 @@ fn full_queue_is_told_to_come_back_later() {
 fn batch_of_a_killed_server_goes_on() {
     let home = Home::new();
     let server = stub(&home, &WATCHABLE);
-    let made = passes(&home, "survives.py", &server.url, &["make"]);
+    let made = passes(&home, "openai/survives.py", &server.url, &["make"]);
     let id = made.text().trim().to_owned();
     server.process.kill();
     let server = stub(&home, &WATCHABLE);
-    passes(&home, "survives.py", &server.url, &["end", &id]);
+    passes(&home, "openai/survives.py", &server.url, &["end", &id]);
     ends_well(server.process);
 }
 
@@ -181,7 +181,7 @@ fn prompts_and_tokens_are_in_no_log() {
     let home = Home::new();
     let debug = command(&home, &[]).env("RBEE_LOG", "debug");
     let server = Server::started(debug.env("RBEE_API_TOKEN", TOKEN));
-    passes(&home, "canaries.py", &server.url, &[]);
+    passes(&home, "openai/canaries.py", &server.url, &[]);
     server.process.terminate();
     let ended = server.process.wait();
     for secret in ["canary-prompt", "canary-file", "canary-note", TOKEN] {

@@ -22,6 +22,11 @@ async function ask(path, options) {
 
 export const get = (path) => ask(path);
 export const post = (path) => ask(path, { method: "POST" });
+export const send = (path, body) => ask(path, {
+  method: "POST",
+  body: body instanceof FormData ? body : JSON.stringify(body),
+  headers: { accept: "application/json", ...(body instanceof FormData ? {} : { "content-type": "application/json" }) },
+});
 export const part = (text) => encodeURIComponent(text);
 
 // Listens to a stream of events until `signal` is aborted or the stream has ended.

@@ -1,6 +1,6 @@
 // All batches, a page at a time.
 
-import { get, part, repeat } from "./api.js";
+import { get, part, repeat, send } from "./api.js";
 import { bar, element, moment, number, notice, table } from "./page.js";
 
 const PAGE = 50;
@@ -28,6 +28,30 @@ export function status(batch) {
   return batch.status.replaceAll("_", " ");
 }
 
+// A file becomes a batch by the same two requests that OpenAI's clients send.
+function submitting() {
+  const file = element("input", { type: "file", name: "file", required: true, accept: ".jsonl,.ndjson,.json" });
+  const button = element("button", {}, "Submit");
+  const form = element("form", { class: "actions", onsubmit: async (event) => {
+    event.preventDefault();
+    button.disabled = true;
+    try {
+      const upload = new FormData();
+      upload.append("purpose", "batch");
+      upload.append("file", file.files[0]);
+      notice(`Sending ${file.files[0].name}…`);
+      const kept = await send("/v1/files", upload);
+      const batch = await send("/v1/batches", { input_file_id: kept.id, endpoint: "/v1/chat/completions", completion_window: "30d" });
+      location.hash = `#/batches/${batch.id}`;
+    } catch (error) {
+      notice(error.message, true);
+    } finally {
+      button.disabled = false;
+    }
+  } }, element("label", {}, "Prompts, one JSON object a line", file), button);
+  return element("details", {}, element("summary", {}, "Submit a file"), form);
+}
+
 export async function batches(view, signal) {
   const list = element("div");
   const older = element("a", { href: "#/batches" }, "Older batches");
@@ -40,7 +64,7 @@ export async function batches(view, signal) {
     after.push(last);
     refresh();
   });
-  view.append(element("h1", {}, "Batches"), list, element("p", { class: "actions" }, newest, older));
+  view.append(element("h1", {}, "Batches"), submitting(), list, element("p", { class: "actions" }, newest, older));
 
   async function refresh() {
     const cursor = after.at(-1);
