@@ -38,9 +38,7 @@ Examples:
 RBEE_API_TOKEN is the server's token: the node shows it where it fetches models (RBEE_SERVER), and wants to see it on its own
 HTTP face.")]
 pub struct WorkerArgs {
-    #[command(flatten)]
-    pub home: HomeArgs,
-
+    // What is flattened comes last: its heading holds for whatever stands behind it.
     /// The node's name, the same after a restart [default: this machine's name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -76,6 +74,9 @@ pub struct WorkerArgs {
     /// Is sent a POST once, as soon as the face accepts requests
     #[arg(long, value_name = "URL")]
     pub callback_url: Option<String>,
+
+    #[command(flatten)]
+    pub home: HomeArgs,
 
     #[command(flatten)]
     pub living: LivingArgs,

@@ -34,9 +34,6 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub errors: Option<PathBuf>,
 
-    #[command(flatten)]
-    pub batch: BatchArgs,
-
     /// Compute N jobs first, spread over the file, show their answers, and the rest only on consent
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub pilot: Option<u64>,
@@ -56,6 +53,9 @@ pub struct RunArgs {
     /// Add times and speed to each result line (two runs then differ)
     #[arg(long)]
     pub with_stats: bool,
+
+    #[command(flatten)]
+    pub batch: BatchArgs,
 
     #[command(flatten)]
     pub living: LivingArgs,
