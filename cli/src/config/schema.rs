@@ -13,10 +13,11 @@ use clap::{Arg, ArgAction, Command};
 use super::nearest::nearest;
 
 /// Headings of shared flags, and the section of each; the empty one is the top of the file.
-const SHARED: [(&str, &str); 6] = [
+const SHARED: [(&str, &str); 7] = [
     ("Global options", ""),
     ("Store and queue", ""),
     ("Engine", "engine"),
+    ("Living with others", "living"),
     ("Answers", "answers"),
     ("Schedules", "schedules"),
     ("Remote machines", "remote"),

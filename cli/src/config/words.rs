@@ -75,12 +75,11 @@ fn word(value: &Value) -> Result<String, String> {
 
 /// Whether the flag takes this word. A command with that flag alone is asked, since clap lets nobody ask a parser.
 fn check(setting: &Setting, word: &str) -> Result<(), String> {
-    if setting
-        .arg
-        .get_value_delimiter()
-        .is_some_and(|mark| word.contains(mark))
-    {
-        return Err(format!("{word:?} holds a `:`, which separates values here"));
+    let mark = setting.arg.get_value_delimiter();
+    if let Some(mark) = mark.filter(|mark| word.contains(*mark)) {
+        return Err(format!(
+            "{word:?} holds a `{mark}`, which separates values here: write a list"
+        ));
     }
     let flag = Arg::new("value")
         .long("value")
