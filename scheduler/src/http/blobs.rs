@@ -191,7 +191,7 @@ pub async fn put(
         .map_err(disk)?;
     if found != sha256 {
         let message = format!("the file's sha256 is {found}, not {sha256}");
-        return Err(ApiError::bad("wrong_content", message));
+        return Err(ApiError::conflict("wrong_content", message));
     }
     server.models.keep(&sha256, file).map_err(disk)?;
     Ok(StatusCode::CREATED)

@@ -62,6 +62,9 @@ pub async fn infer(
     let read = read(&body, &server.usual_model)?;
     let streamed = read.beside.stream.unwrap_or(!plain);
     server.check_room(&caller, 1).await?;
+    if let Some(name) = &read.beside.node {
+        server.check_node(name).await?;
+    }
     let model = match read.beside.model_sha256 {
         Some(sha256) => Resolved {
             sha256,
@@ -91,6 +94,21 @@ pub async fn infer(
         leaving,
     };
     sse::respond(&server, stream::unfold(answering, Answering::step))
+}
+
+impl Server {
+    /// Whether there is, or lately was, a node of this name: whoever asks one question does not wait for one that never was.
+    async fn check_node(&self, name: &str) -> Result<(), ApiError> {
+        let nodes = self.batches.store().node_list().await?;
+        match nodes.iter().any(|node| node.report.name == name) {
+            true => Ok(()),
+            false => {
+                let shown: String = name.chars().take(80).collect();
+                let message = format!("there is no node {shown}: `rbee nodes` lists them");
+                Err(ApiError::not_found(message).about("node"))
+            }
+        }
+    }
 }
 
 fn read(body: &[u8], usual_model: &str) -> Result<Read, ApiError> {

@@ -3,6 +3,7 @@
 use super::Server;
 use super::auth;
 use super::error::ApiError;
+use super::leftover;
 use super::metrics;
 use super::plain_words;
 use super::stalled;
@@ -51,6 +52,7 @@ pub fn around(router: Router<Server>, server: Server) -> Router<Server> {
         .layer(middleware::from_fn(plain_words::as_errors))
         .layer(middleware::from_fn_with_state(server.clone(), auth::check))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(leftover::read_rest))
         .layer(middleware::from_fn_with_state(server, metrics::count))
         .layer(middleware::from_fn(stalled::note))
         .layer(PropagateRequestIdLayer::new(CORRELATION))

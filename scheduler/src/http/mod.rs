@@ -42,6 +42,7 @@ mod interactive;
 mod jobs;
 mod kept;
 mod layers;
+mod leftover;
 mod login;
 mod logs;
 mod metrics;

@@ -30,8 +30,6 @@ use tokio::sync::OwnedSemaphorePermit;
 const MAX_SPEC_BYTES: usize = 4 << 20;
 /// Bytes of an input.
 const MAX_INPUT_BYTES: u64 = 64 << 30;
-/// Bytes that are read and thrown away behind the point where an input was refused, so that its client hears why.
-const MAX_DRAINED_BYTES: u64 = 1 << 30;
 /// Characters of a batch's name.
 const MAX_NAME: usize = 200;
 /// Characters of a key.
@@ -61,13 +59,7 @@ async fn submit(
     caller: Caller,
     mut form: Multipart,
 ) -> Result<(StatusCode, Json<Submitted>), ApiError> {
-    let (_turn, spec) = match admit(&server, &mut form).await {
-        Ok(admitted) => admitted,
-        Err(refusal) => {
-            drain(&mut form).await;
-            return Err(refusal);
-        }
-    };
+    let (_turn, spec) = admit(&server, &mut form).await?;
     let input = next_part(&mut form, PART_INPUT).await?;
     let (file, survey) = receive(&server, input, &spec).await?;
     server.room_for(survey.jobs).await?;
@@ -149,21 +141,6 @@ async fn admit(
     Ok((turn, spec))
 }
 
-/// Reads what its client still sends and throws it away, as far as that is bearable: a client that cannot go on sending
-/// takes the connection for broken, and never reads why it was refused.
-pub(super) async fn drain(form: &mut Multipart) {
-    let mut drained = 0;
-    while let Ok(Ok(Some(mut part))) = tokio::time::timeout(UPLOAD_SILENCE, form.next_field()).await
-    {
-        while let Ok(Ok(Some(piece))) = tokio::time::timeout(UPLOAD_SILENCE, part.chunk()).await {
-            drained += piece.len() as u64;
-            if drained > MAX_DRAINED_BYTES {
-                return;
-            }
-        }
-    }
-}
-
 /// The part of a form that says what is wanted, as JSON.
 pub(super) async fn read_json<T: DeserializeOwned>(
     form: &mut Multipart,
@@ -230,8 +207,7 @@ async fn receive(
 ) -> Result<(File, Survey), ApiError> {
     let spool = Spool::begin(&server.spool, spec.spec.options.clone())
         .map_err(|error| ApiError::internal(format!("an upload cannot be kept: {error}")))?;
-    let (mut bytes, mut drained) = (0u64, 0u64);
-    let mut wanted = true;
+    let mut bytes = 0u64;
     loop {
         let piece = tokio::time::timeout(UPLOAD_SILENCE, input.chunk())
             .await
@@ -246,13 +222,8 @@ async fn receive(
                 "the input has more than {MAX_INPUT_BYTES} bytes: split it"
             )));
         }
-        if wanted {
-            wanted = spool.push(piece).await;
-        } else {
-            drained += piece.len() as u64;
-            if drained > MAX_DRAINED_BYTES {
-                return spool.end().await;
-            }
+        if !spool.push(piece).await {
+            return spool.end().await;
         }
     }
 }

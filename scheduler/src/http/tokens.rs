@@ -20,6 +20,10 @@ use std::time::Duration;
 const PREFIX: &str = "rbee_";
 /// Characters of a name or an owner.
 const MAX_NAME: usize = 64;
+/// Bounds of the jobs that an owner may have: as far as every client counts exactly.
+const QUEUED: std::ops::RangeInclusive<u64> = 1..=(1 << 53) - 1;
+/// The longest life of a token that ends: a hundred years.
+const MAX_LIFE_S: u64 = 100 * 31_557_600;
 /// Owners with a meaning of their own.
 const TAKEN_OWNERS: [&str; 2] = [INTERACTIVE_OWNER, "run"];
 
@@ -54,6 +58,7 @@ pub async fn create(
         ));
     }
     check_name(&wanted.name, "name")?;
+    check_bounds(&wanted)?;
     let text = secret::random_text()
         .map_err(|error| ApiError::internal(format!("no secret can be made: {error}")))?;
     let text = format!("{PREFIX}{text}");
@@ -148,6 +153,34 @@ fn owner_of(wanted: &NewTokenSpec) -> Result<String, ApiError> {
     }
     check_name(&owner, "owner")?;
     Ok(owner)
+}
+
+fn check_bounds(wanted: &NewTokenSpec) -> Result<(), ApiError> {
+    let bad = |param: &'static str, message: String| {
+        Err(ApiError::bad("invalid_token_spec", message).about(param))
+    };
+    let outside = |number: Option<u64>, range: &std::ops::RangeInclusive<u64>| {
+        number.is_some_and(|number| !range.contains(&number))
+    };
+    if outside(wanted.max_queued, &QUEUED) {
+        return bad(
+            "max_queued",
+            format!("max_queued: {} to {}", QUEUED.start(), QUEUED.end()),
+        );
+    }
+    if wanted.requests_per_s == Some(0) {
+        return bad("requests_per_s", "requests_per_s: 1 or more".to_owned());
+    }
+    if wanted
+        .expires_in_s
+        .is_some_and(|seconds| seconds > MAX_LIFE_S)
+    {
+        return bad(
+            "expires_in_s",
+            format!("expires_in_s: at most {MAX_LIFE_S}"),
+        );
+    }
+    Ok(())
 }
 
 /// Names go into paths, lists and logs.

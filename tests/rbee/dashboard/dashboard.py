@@ -62,7 +62,7 @@ with sync_playwright() as playwright:
     retry.click()
     expect(page.get_by_text("jobs run again")).to_be_visible()
     page.get_by_role("button", name="Pause").click()
-    expect(page.get_by_text("paused:")).to_be_visible()
+    expect(page.get_by_text("paused: somebody")).to_be_visible()
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
 

@@ -44,11 +44,12 @@ pub async fn nodes_of(client: &Client, name: &str) -> Result<Vec<String>, Failur
     Ok(nodes.into_iter().map(|node| node.instance).collect())
 }
 
-/// Waits for a process of the name that is none of `gone`, and can take jobs.
+/// Waits for a process of the name that is none of `gone`, and in none of the states `unready`.
 pub async fn until_joined(
     client: &Client,
     name: &str,
     gone: &[String],
+    unready: &[&str],
     patience: Duration,
 ) -> Result<Option<Node>, Failure> {
     let begun = Instant::now();
@@ -57,7 +58,7 @@ pub async fn until_joined(
         let new = nodes
             .into_iter()
             .find(|node| !gone.contains(&node.instance));
-        if let Some(node) = new.filter(|node| node.state != "starting") {
+        if let Some(node) = new.filter(|node| !unready.contains(&node.state)) {
             return Ok(Some(node));
         }
         if begun.elapsed() > patience {

@@ -180,7 +180,7 @@ async fn one(
     } else {
         Vec::new()
     };
-    match until_joined(client, name, &gone, args.wait).await? {
+    match until_joined(client, name, &gone, &["starting"], args.wait).await? {
         Some(node) => say(&format!("node {name} has joined, {}", node.state)),
         None => {
             let seconds = args.wait.as_secs();

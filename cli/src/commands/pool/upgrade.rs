@@ -85,7 +85,7 @@ impl Upgrade<'_> {
             self.say("is upgraded; no node of it runs");
             return Ok(());
         }
-        match until_joined(self.client, &name, &before, self.args.wait).await? {
+        match until_joined(self.client, &name, &before, &["starting", "draining"], self.args.wait).await? {
             Some(node) => {
                 self.say(&format!("{name} is back, {}, version {}", node.state, node.version));
                 Ok(())

@@ -126,7 +126,7 @@ pub fn batch_results() {}
         ("after" = Option<u64>, Query, nullable = false, description = "Results behind this number"),
     ),
     responses(
-        (status = 200, description = "Events until its end", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "Events until its end", body = Value, content_type = "text/event-stream"),
         Refused
     )
 )]
@@ -168,7 +168,7 @@ pub fn show_job() {}
         ("index" = inline(u64), Path, description = "Its place"),
     ),
     responses(
-        (status = 200, description = "Events until its end", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "Events until its end", body = Value, content_type = "text/event-stream"),
         Refused
     )
 )]

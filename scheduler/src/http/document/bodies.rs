@@ -127,7 +127,7 @@ pub struct ChatRequest {
     /// For streams only.
     stream_options: Option<StreamOptions>,
     /// Of no effect.
-    user: Option<String>,
+    user: Option<Value>,
     /// Variables of the model's template.
     chat_template_kwargs: Option<HashMap<String, TemplateValue>>,
 }
@@ -168,7 +168,7 @@ pub struct CompletionRequest {
     /// Server-sent events instead of one object.
     stream: Option<bool>,
     /// Of no effect.
-    user: Option<String>,
+    user: Option<Value>,
 }
 
 /// Tokens of one answer.
@@ -336,6 +336,7 @@ pub struct Pause {
 
 /// A token to be made.
 #[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct TokenRequest {
     /// Its name: no other has it.
     #[schema(pattern = "^[A-Za-z0-9._@-]{1,64}$")]
@@ -343,11 +344,14 @@ pub struct TokenRequest {
     /// What it is good for.
     role: TokenRole,
     /// Unfinished jobs that its owner may have at once.
-    #[schema(minimum = 0, maximum = 4294967295i64)]
+    #[schema(minimum = 1, maximum = 9007199254740991i64)]
     max_queued: Option<i64>,
     /// Requests that it may make in a second, on each server.
-    #[schema(minimum = 0, maximum = 4294967295i64)]
+    #[schema(minimum = 1, maximum = 4294967295i64)]
     requests_per_s: Option<i64>,
+    /// Seconds for which it is good.
+    #[schema(minimum = 0, maximum = 3155760000i64)]
+    expires_in_s: Option<i64>,
 }
 
 /// What a token is good for.

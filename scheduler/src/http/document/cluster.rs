@@ -17,7 +17,7 @@ use super::bodies::InferRequest;
     responses(
         (status = 200, description = "The result line, or its text as it comes", content(
             (Value = "application/json"),
-            (String = "text/event-stream")
+            (Value = "text/event-stream")
         )),
         Refused
     )
@@ -84,16 +84,6 @@ pub fn server_logs() {}
     responses((status = 200, description = "All of them", body = Value), Refused)
 )]
 pub fn list_schedules() {}
-
-#[utoipa::path(
-    post,
-    path = "/v1/schedules",
-    tag = "cluster",
-    summary = "Make a schedule, as `rbee schedule add` does",
-    request_body(content = Value, content_type = "multipart/form-data"),
-    responses((status = 201, description = "The schedule", body = Value), Refused)
-)]
-pub fn add_schedule() {}
 
 #[utoipa::path(
     get,
@@ -173,7 +163,7 @@ pub fn schedule_runs() {}
     path = "/v1/models/blobs/{sha}",
     tag = "cluster",
     summary = "A model file",
-    params(("sha" = String, Path, description = "Its sha256 in hex")),
+    params(("sha" = String, Path, pattern = "^[0-9a-f]{64}$", description = "Its sha256 in hex")),
     responses(
         (status = "2XX", description = "The bytes", body = Vec<u8>, content_type = "application/octet-stream"),
         Refused
@@ -186,7 +176,7 @@ pub fn show_blob() {}
     path = "/v1/models/blobs/{sha}",
     tag = "cluster",
     summary = "Whether a model file is here",
-    params(("sha" = String, Path, description = "Its sha256 in hex")),
+    params(("sha" = String, Path, pattern = "^[0-9a-f]{64}$", description = "Its sha256 in hex")),
     responses((status = 200, description = "It is"), Refused)
 )]
 pub fn head_blob() {}
@@ -196,7 +186,7 @@ pub fn head_blob() {}
     path = "/v1/models/blobs/{sha}",
     tag = "cluster",
     summary = "Keep a model file",
-    params(("sha" = String, Path, description = "Its sha256 in hex")),
+    params(("sha" = String, Path, pattern = "^[0-9a-f]{64}$", description = "Its sha256 in hex")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = "2XX", description = "It is kept"), Refused)
 )]

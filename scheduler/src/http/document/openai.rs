@@ -18,7 +18,7 @@ use super::bodies::*;
     responses(
         (status = 200, description = "The answer, or its chunks", content(
             (ChatCompletion = "application/json"),
-            (String = "text/event-stream")
+            (Value = "text/event-stream")
         )),
         Refused
     )
@@ -34,7 +34,7 @@ pub fn chat_completions() {}
     responses(
         (status = 200, description = "The continuation, or its chunks", content(
             (Completion = "application/json"),
-            (String = "text/event-stream")
+            (Value = "text/event-stream")
         )),
         Refused
     )

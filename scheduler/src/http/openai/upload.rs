@@ -4,7 +4,7 @@
 
 use super::super::auth::Caller;
 use super::super::error::ApiError;
-use super::super::submit::{broken, drain, silent};
+use super::super::submit::{broken, silent};
 use super::super::types::FileView;
 use super::super::{Server, UPLOAD_SILENCE};
 use axum::Json;
@@ -46,18 +46,8 @@ pub async fn upload(
         id: FileId::generate(),
         added: false,
     };
-    let received = async {
-        let turn = turn(&server).await?;
-        let new = arriving.receive(&mut form).await?;
-        Ok((turn, new))
-    };
-    let (_turn, new) = match received.await {
-        Ok(received) => received,
-        Err(refusal) => {
-            drain(&mut form).await;
-            return Err(refusal);
-        }
-    };
+    let _turn = turn(&server).await?;
+    let new = arriving.receive(&mut form).await?;
     match server.batches.store().file_add(new).await? {
         FileAdded::Added(file) => {
             arriving.added = true;

@@ -3,7 +3,7 @@
 use super::super::auth::Admin;
 use super::super::error::ApiError;
 use super::super::spool::{Spool, Waiting, again};
-use super::super::submit::{broken, check_url, drain, next_part, read_json, silent, unresolved};
+use super::super::submit::{broken, check_url, next_part, read_json, silent, unresolved};
 use super::super::types::{NewScheduleSpec, PART_INPUT, PART_SCHEDULE, ScheduleMade, WantedSource};
 use super::super::{Server, UPLOAD_SILENCE};
 use super::view;
@@ -39,20 +39,10 @@ pub async fn add(
     _: Admin,
     mut form: Multipart,
 ) -> Result<(StatusCode, Json<ScheduleMade>), ApiError> {
-    let judged = async {
-        let settings = server.schedule_settings()?;
-        let wanted: NewScheduleSpec = read_json(&mut form, PART_SCHEDULE).await?;
-        let mut warnings = Vec::new();
-        let cron = judge(&server, settings, &wanted, &mut warnings).await?;
-        Ok((wanted, cron, warnings))
-    };
-    let (wanted, cron, warnings) = match judged.await {
-        Ok(judged) => judged,
-        Err(refusal) => {
-            drain(&mut form).await;
-            return Err(refusal);
-        }
-    };
+    let settings = server.schedule_settings()?;
+    let wanted: NewScheduleSpec = read_json(&mut form, PART_SCHEDULE).await?;
+    let mut warnings = Vec::new();
+    let cron = judge(&server, settings, &wanted, &mut warnings).await?;
     let id = ScheduleId::generate();
     let source = match &wanted.source {
         WantedSource::Files { pattern } => PromptSource::Files {
