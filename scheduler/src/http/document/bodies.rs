@@ -98,8 +98,8 @@ pub struct ChatRequest {
     /// Nucleus mass; 1 is off.
     #[schema(minimum = 0, maximum = 1)]
     top_p: Option<f64>,
-    /// Candidates kept; 0 is off.
-    #[schema(minimum = 0, maximum = 4294967295i64)]
+    /// Candidates kept; 0 and -1 are off.
+    #[schema(minimum = -1, maximum = 4294967295i64)]
     top_k: Option<i64>,
     /// Least probability relative to the best candidate; 0 is off.
     #[schema(minimum = 0, maximum = 1)]

@@ -86,6 +86,16 @@ pub fn server_logs() {}
 pub fn list_schedules() {}
 
 #[utoipa::path(
+    post,
+    path = "/v1/schedules",
+    tag = "cluster",
+    summary = "Make a schedule, as `rbee schedule add` does",
+    request_body(content = Value, content_type = "multipart/form-data"),
+    responses((status = 201, description = "The schedule", body = Value), Refused)
+)]
+pub fn add_schedule() {}
+
+#[utoipa::path(
     get,
     path = "/v1/schedules/calendar",
     tag = "cluster",

@@ -1,7 +1,7 @@
 //! The OpenAPI document at `/openapi.json`, and the page at `/docs` that tries it.
 //!
 //! Owns what is said about routes; what they do is theirs. Each route has a function here that is never called and carries
-//! its description, but for the ways in which only `rbee` itself sends files and schedules. The page is embedded and loads
+//! its description. The page is embedded and loads
 //! nothing from elsewhere.
 
 mod batches;
@@ -75,6 +75,7 @@ enum Refused {
         cluster::node_logs,
         cluster::server_logs,
         cluster::list_schedules,
+        cluster::add_schedule,
         cluster::calendar,
         cluster::show_schedule,
         cluster::remove_schedule,

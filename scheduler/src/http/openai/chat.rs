@@ -70,6 +70,7 @@ async fn answer(
     endpoint: Endpoint,
 ) -> Result<Response, ApiError> {
     let body = read_object(request.into_body()).await?;
+    check_seed(&body)?;
     let wanted = read(body, endpoint, &server.usual_model)?;
     server.check_room(&caller, 1).await?;
     let model = server.models.resolve(&wanted.options.model).await;
@@ -140,6 +141,18 @@ fn read(
 }
 
 /// Takes `stream` and `stream_options` out of a body.
+/// Seeds are of 64 bits with a sign there; lines of files may have larger ones.
+fn check_seed(body: &Map<String, Value>) -> Result<(), ApiError> {
+    let seed = body.get("seed").and_then(Value::as_u64);
+    match seed.filter(|seed| i64::try_from(*seed).is_err()) {
+        None => Ok(()),
+        Some(seed) => {
+            let message = format!("seed is {seed}, it must be at most {}", i64::MAX);
+            Err(ApiError::bad("out_of_range", message).about("seed"))
+        }
+    }
+}
+
 fn take_streamed(body: &mut Map<String, Value>) -> Result<Option<Streamed>, ApiError> {
     let streamed = match body.remove("stream") {
         None | Some(Value::Null | Value::Bool(false)) => false,
