@@ -233,7 +233,7 @@ impl<'a> Given<'a> {
             return Ok(None);
         };
         // As everywhere, 5.0 is a whole number too. The cast of a float ends at the type's bounds.
-        let whole = |float: &f64| float.fract() == 0.0 && *float >= i64::MIN as f64;
+        let whole = |float: &f64| float.fract() == 0.0 && *float > i64::MIN as f64;
         let float = value.as_f64().filter(whole).map(|float| float as i64);
         if let Some(negative) = value.as_i64().or(float).filter(|seed| *seed < 0) {
             return Ok(Some(negative as u64));
