@@ -37,7 +37,7 @@ pub struct Settings {
 #[serde(rename_all = "snake_case")]
 pub enum Written {
     /// It was made, or made anew.
-    Written,
+    Made,
     /// It was there, the same.
     Same,
     /// It was there, changed by somebody: it is as it was.
@@ -83,7 +83,7 @@ impl Settings {
         let text = format!("{OWN}{digest}\n{}", self.config);
         changed |= write_file(&path, text.as_bytes(), PRIVATE)?;
         Ok(if changed {
-            Written::Written
+            Written::Made
         } else {
             Written::Same
         })
@@ -103,7 +103,7 @@ pub fn write_template(layout: &Layout) -> Result<Written, Failure> {
         _ if path.exists() => Ok(Written::Kept),
         _ => {
             write_file(&path, TEMPLATE.as_bytes(), mode)?;
-            Ok(Written::Written)
+            Ok(Written::Made)
         }
     }
 }
@@ -151,10 +151,10 @@ mod tests {
         let layout = Layout::new(Scope::System, None, Some(root.path())).unwrap();
         let path = layout.on_disk(&layout.config);
         let of = |config: &str, token: &str| settings(config, token).write(&layout).unwrap();
-        assert_eq!(of("server = \"http://a\"\n", "one"), Written::Written);
+        assert_eq!(of("server = \"http://a\"\n", "one"), Written::Made);
         assert_eq!(of("server = \"http://a\"\n", "one"), Written::Same);
-        assert_eq!(of("server = \"http://a\"\n", "two"), Written::Written);
-        assert_eq!(of("server = \"http://b\"\n", "two"), Written::Written);
+        assert_eq!(of("server = \"http://a\"\n", "two"), Written::Made);
+        assert_eq!(of("server = \"http://b\"\n", "two"), Written::Made);
         let text = std::fs::read_to_string(&path).unwrap() + "log = \"info\"\n";
         std::fs::write(&path, &text).unwrap();
         assert_eq!(of("server = \"http://c\"\n", "two"), Written::Kept);
