@@ -106,7 +106,7 @@ fn install(context: &Context, args: &InstallArgs, layout: &Layout) -> Result<(),
     let talk = &context.talk;
     talk.note(&format!("program        {}", layout.binary.display()));
     let about_config = match config {
-        Written::Written => "",
+        Written::Made => "",
         Written::Same => ", as it was",
         Written::Kept => ", kept as somebody changed it",
     };
@@ -118,7 +118,7 @@ fn install(context: &Context, args: &InstallArgs, layout: &Layout) -> Result<(),
         "{} files beside them: units, completions, manual",
         files.len()
     ));
-    let restart = program || config == Written::Written;
+    let restart = program || config == Written::Made;
     let runner = match layout.is_image() {
         true => None,
         false => start(context, args, layout, restart)?,
