@@ -117,7 +117,10 @@ pub async fn file_whose_time_is_over_is_not_there(store: &dyn Store) {
     added(store, new).await;
     let kept = added(store, new_file(Some(Duration::from_secs(3_600)))).await;
     assert_eq!(store.file_get(&id).await.unwrap(), None);
-    assert_eq!(store.file_list(everything()).await.unwrap(), [kept.clone()]);
+    assert_eq!(
+        store.file_list(everything()).await.unwrap(),
+        std::slice::from_ref(&kept)
+    );
     assert_eq!(store.file_prune().await.unwrap(), 1);
     assert_eq!(store.file_kept(&id, 0).await.unwrap(), None);
     assert_eq!(store.file_get(&kept.id).await.unwrap(), Some(kept));
