@@ -160,11 +160,12 @@ impl Schema {
             };
             has(OF_BATCH.0) && has(OF_BATCH.1)
         };
+        let makes_batches = |name: &str| name == OF_BATCH.0 || name == OF_BATCH.1;
         for subcommand in command.get_subcommands() {
             let name = subcommand.get_name();
             for arg in subcommand.get_arguments() {
                 let section = match section(name, arg) {
-                    Some(own) if own == name && common(arg) => Some(BATCH),
+                    Some(own) if own == name && makes_batches(name) && common(arg) => Some(BATCH),
                     other => other,
                 };
                 schema.add(name, arg, section);
