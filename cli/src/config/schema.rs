@@ -29,7 +29,7 @@ const OF_BATCH: (&str, &str) = ("run", "submit");
 const BATCH: &str = "batch";
 
 /// What belongs to one call.
-const NO_SETTING: [&str; 15] = [
+const NO_SETTING: [&str; 16] = [
     "errors",
     "fresh",
     "help",
@@ -37,6 +37,7 @@ const NO_SETTING: [&str; 15] = [
     "json",
     "limit",
     "new",
+    "no-measure",
     "node",
     "output",
     "pilot",

@@ -18,8 +18,8 @@ with sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=chromium, args=quiet)
     context = browser.new_context()
     page = context.new_page()
-    page.set_default_timeout(60_000)
-    expect.set_options(timeout=60_000)
+    page.set_default_timeout(180_000)
+    expect.set_options(timeout=180_000)
     troubles, elsewhere = [], []
 
     def listen(page):
