@@ -188,8 +188,7 @@ impl Transcript {
             };
             at.byte = Some(byte);
             at.attempt = self.attempt;
-            // A token without text, such as half a character, is told with the text that follows it.
-            if choice.text.len() == byte {
+            if choice.next == at.token && choice.text.len() == byte {
                 continue;
             }
             let piece = Piece {
@@ -201,8 +200,10 @@ impl Transcript {
                 id: String::new(),
             };
             (at.token, at.byte) = (choice.next, Some(choice.text.len()));
-            let id = place.to_string();
-            news.pieces.push(Piece { id, ..piece });
+            if !piece.text.is_empty() {
+                let id = place.to_string();
+                news.pieces.push(Piece { id, ..piece });
+            }
         }
         news
     }
