@@ -188,7 +188,8 @@ impl Transcript {
             };
             at.byte = Some(byte);
             at.attempt = self.attempt;
-            if choice.next == at.token && choice.text.len() == byte {
+            // A token without text, such as half a character, is told with the text that follows it.
+            if choice.text.len() == byte {
                 continue;
             }
             let piece = Piece {
@@ -200,10 +201,8 @@ impl Transcript {
                 id: String::new(),
             };
             (at.token, at.byte) = (choice.next, Some(choice.text.len()));
-            if !piece.text.is_empty() {
-                let id = place.to_string();
-                news.pieces.push(Piece { id, ..piece });
-            }
+            let id = place.to_string();
+            news.pieces.push(Piece { id, ..piece });
         }
         news
     }

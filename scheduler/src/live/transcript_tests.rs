@@ -97,10 +97,7 @@ impl Reader {
             (self.text, self.next) = (String::new(), 0);
         }
         for piece in news.pieces {
-            assert!(
-                piece.first_token >= self.next,
-                "a token came twice: {piece:?}"
-            );
+            assert_eq!(piece.first_token, self.next, "{piece:?}");
             self.text.push_str(&piece.text);
             self.next = piece.first_token + piece.tokens;
             self.last_id = Some(piece.id);

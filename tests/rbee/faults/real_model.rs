@@ -9,13 +9,14 @@ use rbee_tests::{prompts, test_models, wait};
 /// Tokens of an answer at most.
 const TOKENS: u32 = 24;
 
-/// What happens to a fleet in the middle of a batch.
+/// What happens to a fleet in the middle of a batch. Redis without memory comes first: only who has something to put into
+/// it finds that out, and most of the batch is still to be handed out then.
 const FAULTS: [&str; 6] = [
+    "Redis without memory",
     "a node killed",
     "a coordinator killed",
     "Redis killed",
     "Redis emptied",
-    "Redis without memory",
     "Postgres killed",
 ];
 

@@ -66,6 +66,8 @@ impl StepLoop {
             self.ended.push((live, failure(JobError::cancelled())));
             return;
         }
+        // Whoever asked for its text while it was prepared woke this thread before there was a job to look at.
+        live.stream |= live.control.watched.swap(false, Ordering::AcqRel);
         let params = &job.request.params;
         let prefix = match self.share_prefixes {
             true => prefix_keys(&prompt),

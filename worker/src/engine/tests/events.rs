@@ -107,6 +107,34 @@ fn late_watcher_gets_a_snapshot_and_then_every_text() {
 }
 
 #[test]
+fn watcher_who_asks_while_a_job_is_prepared_gets_its_text() {
+    for id in 0..100 {
+        // Nothing is computed before the watcher has asked.
+        let (open, gate) = mpsc::channel::<()>();
+        let (steps, _stepped) = mpsc::channel();
+        let inner = StubModel::new(&StubOptions::default());
+        let (engine, mut events) = start(Box::new(Gated { inner, gate, steps }), options(1, 0));
+        let params = Params {
+            ignore_eos: true,
+            max_tokens: 3,
+            ..Params::default()
+        };
+        engine.submit(job(id, "watch me at once", params)).unwrap();
+        engine.watch(id);
+        drop(open);
+        let mut told = String::new();
+        let record = loop {
+            match events.blocking_recv().unwrap() {
+                EngineEvent::Text { text, .. } => told.push_str(&text),
+                EngineEvent::Finished { record, .. } => break record,
+                EngineEvent::Started { .. } => {}
+            }
+        };
+        assert_eq!(told, text(&record), "job {id}");
+    }
+}
+
+#[test]
 fn job_that_cannot_be_taken_comes_back() {
     let (open, gate) = mpsc::channel::<()>();
     let (steps, _stepped) = mpsc::channel();
