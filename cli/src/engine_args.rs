@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use rbee_worker::kernels::Kernel;
+use rbee_worker::model::device::ComputeDevice;
 use rbee_worker::model::memory::KvType;
 
 use crate::byte_size;
@@ -55,7 +56,7 @@ pub struct EngineArgs {
     pub stub_token_us: u64,
 }
 
-/// How this machine computes. Nothing here changes a byte of the results.
+/// How this machine computes. Nothing here but a GPU changes a byte of the results.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Engine")]
 pub struct MachineArgs {
@@ -66,6 +67,10 @@ pub struct MachineArgs {
     /// Threads that compute [default: the cores this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+
+    /// Where models are computed: `cpu`, or `cuda:0` with a program that was built for it, which may give other bytes
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub device: ComputeDevice,
 
     /// Memory for weights, KV cache and scratch, for example 4G [default: what is free]
     #[arg(long, value_name = "BYTES", value_parser = byte_size::parse_positive)]

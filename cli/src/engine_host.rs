@@ -9,6 +9,7 @@ use rbee_worker::engine::options::DEFAULT_SLOTS;
 use rbee_worker::engine::stub::{self, StubOptions};
 use rbee_worker::engine::{Engine, EngineEvent, EngineOptions, TextFace};
 use rbee_worker::kernels::Kernel;
+use rbee_worker::model::device::ComputeDevice;
 use rbee_worker::model::memory::MemoryPlan;
 use rbee_worker::model::outline::Outline;
 use rbee_worker::model::{self, LoadError, LoadOptions, LoadedModel, numerics};
@@ -240,6 +241,8 @@ fn load_error(name: &str, error: &LoadError) -> JobError {
 /// How models are loaded here.
 pub fn load_options(args: &EngineArgs, memory: Option<u64>, beside_others: bool) -> LoadOptions {
     LoadOptions {
+        device: args.machine.device,
+        over_tensors: false,
         threads: threads(args),
         slots: slots(args),
         memory,
@@ -267,10 +270,14 @@ pub fn outline(source: &Source, args: &EngineArgs) -> Result<Outline, JobError> 
 pub fn numerics(args: &EngineArgs) -> String {
     match args.engine {
         EngineKind::Stub => STUB_NUMERICS.to_owned(),
-        EngineKind::Model => numerics::digest(
-            args.machine.kernel.unwrap_or_else(Kernel::detect),
-            args.kv.into(),
-        ),
+        EngineKind::Model => match args.machine.device {
+            ComputeDevice::Cpu => numerics::digest(
+                args.machine.kernel.unwrap_or_else(Kernel::detect),
+                args.kv.into(),
+            ),
+            // Each model has its own, which its node announces once it is loaded.
+            device => device.to_string(),
+        },
     }
 }
 

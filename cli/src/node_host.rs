@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rbee_queue::Batches;
 use rbee_worker::face::{self, Access, Face};
-use rbee_worker::model::memory::{self, KvType};
+use rbee_worker::model::memory::KvType;
 use rbee_worker::node::{
     LeaseOptions, LogTail, Node, NodeHandle, NodeOptions, NodeParts, RunningJobs, watch_for_stalls,
 };
@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine_args::EngineArgs;
+use crate::engine_args::{EngineArgs, MachineArgs};
 use crate::engine_host;
 use crate::failure::Failure;
 use crate::living::LivingArgs;
@@ -87,14 +87,17 @@ pub async fn run_node(setup: NodeSetup, stop: CancellationToken) -> Result<(), F
         setup.server,
     )?);
     let address = setup.face.as_ref().and_then(|face| face.address.clone());
-    let memory = setup.engine.machine.memory;
+    let MachineArgs { device, memory, .. } = setup.engine.machine;
+    let memory = memory.map_or_else(|| device.budget(), Ok);
+    let memory = memory.map_err(|problem| Failure::Program(anyhow::Error::msg(problem)))?;
     let options = NodeOptions {
         name: setup.name.clone(),
         slots: engine_host::slots(&setup.engine),
         inbox: INBOX,
         numerics: engine_host::numerics(&setup.engine),
         kv: KvType::from(setup.engine.kv).to_string(),
-        memory: Some(memory.unwrap_or_else(memory::default_budget)),
+        device: setup.engine.machine.device,
+        memory: Some(memory),
         address,
         lease: Some(setup.lease),
         ..NodeOptions::default()

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rbee_worker::model::device::ComputeDevice;
 use rbee_worker::model::memory::KvType;
 use rbee_worker::model::{LoadOptions, LoadedModel, load};
 use rbee_worker::model_files::{ModelFiles, ResolvedModel};
@@ -15,6 +16,8 @@ use crate::to_gguf::{BlockTypes, to_gguf};
 /// Settings for small models: few blocks, one thread.
 pub fn options() -> LoadOptions {
     LoadOptions {
+        device: ComputeDevice::Cpu,
+        over_tensors: false,
         threads: 1,
         slots: 8,
         memory: None,

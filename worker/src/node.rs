@@ -32,6 +32,7 @@ pub use shelf::{Hosted, ModelShelf, Share};
 pub use stall::watch_for_stalls;
 pub use status::{LoadFailure, NodeHandle, NodeStatus};
 
+use crate::model::device::ComputeDevice;
 use backoff::Backoff;
 use desk::Desk;
 use disk::Disk;
@@ -74,6 +75,8 @@ pub struct NodeOptions {
     pub kv: String,
     /// Whether the text of every job is published as it comes, watched or not.
     pub stream: bool,
+    /// Where its models are computed.
+    pub device: ComputeDevice,
     /// What all its models together may take, in bytes; `None` leaves that to each load.
     pub memory: Option<u64>,
     /// The base URL of its HTTP face, if others can reach it.

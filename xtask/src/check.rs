@@ -2,10 +2,12 @@
 //!
 //! Everything is built in the release profile with the workspace's whole feature set, so that no crate is compiled twice.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 
 use crate::cargo::{cargo, release_dir, run};
-use crate::{house, models, python, services};
+use crate::{house, models, nvcc, python, services};
 
 /// The filter that also asks for full size: the fault tests run small otherwise.
 const FAULTS: &str = "faults";
@@ -66,16 +68,23 @@ fn build_with_failpoints() -> Result<()> {
 pub fn ci() -> Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     house::check()?;
-    run(&mut cargo(&[
+    run(&mut clippy("rbee/failpoints"))?;
+    let mut cuda = clippy("rbee/cuda");
+    nvcc::stand_in(&mut cuda)?;
+    run(&mut cuda)?;
+    test(None)
+}
+
+fn clippy(features: &str) -> Command {
+    cargo(&[
         "clippy",
         "--release",
         "--workspace",
         "--all-targets",
         "--features",
-        "rbee/failpoints",
+        features,
         "--",
         "-D",
         "warnings",
-    ]))?;
-    test(None)
+    ])
 }

@@ -9,6 +9,7 @@ mod check;
 mod dist;
 mod house;
 mod models;
+mod nvcc;
 mod python;
 mod services;
 mod simulate;
@@ -32,7 +33,7 @@ enum Command {
         /// Run only the tests whose name contains this
         filter: Option<String>,
     },
-    /// Everything that must hold before a change lands: fmt, clippy, the house rules, then `test`
+    /// Everything that must hold before a change lands: fmt, clippy (also of the GPU feature), the house rules, then `test`
     Ci,
     /// Fetch the test models and say where they are
     Models,
@@ -48,6 +49,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if nvcc::is_asked_for() {
+        return ended(nvcc::answer());
+    }
     let done = match Arguments::parse().command {
         Command::Test { filter } => check::test(filter.as_deref()),
         Command::Ci => check::ci(),
@@ -56,6 +60,10 @@ fn main() -> ExitCode {
         Command::Dist(dist) => dist::run_dist(&dist),
         Command::Simulate(simulate) => simulate::run(&simulate),
     };
+    ended(done)
+}
+
+fn ended(done: Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -56,6 +56,11 @@ impl BlockType {
         }
     }
 
+    /// Whether its values are integers with scales.
+    pub const fn is_quantised(self) -> bool {
+        self.block_len() > 1
+    }
+
     /// Bytes of one block.
     pub const fn block_bytes(self) -> usize {
         match self {

@@ -108,8 +108,10 @@ pub struct Demand {
     pub weights: u64,
     pub slots: usize,
     pub kv: KvType,
-    /// A budget in bytes that the user set.
-    pub budget: Option<u64>,
+    /// What may be used, in bytes.
+    pub budget: u64,
+    /// Whether the user set that.
+    pub wished: bool,
     /// KV takes its usual size even if a budget that the user set has room for more.
     pub beside_others: bool,
 }
@@ -119,7 +121,7 @@ pub struct Demand {
 /// # Errors
 /// A clause that says how much is missing and what helps.
 pub fn plan(config: &ModelConfig, demand: Demand) -> Result<MemoryPlan, String> {
-    let budget = demand.budget.unwrap_or_else(default_budget);
+    let budget = demand.budget;
     let scratch = scratch_bytes(config, demand.slots) + PROCESS_BYTES;
     let block = block_bytes(config, demand.kv);
     let left = budget.saturating_sub(demand.weights + scratch);
@@ -137,7 +139,7 @@ pub fn plan(config: &ModelConfig, demand: Demand) -> Result<MemoryPlan, String> 
         ));
     }
     let most = blocks_of(config.context) * demand.slots;
-    let wanted = if demand.budget.is_some() && !demand.beside_others {
+    let wanted = if demand.wished && !demand.beside_others {
         most
     } else {
         let share = (left as f64 * KV_SHARE) as u64 / block;

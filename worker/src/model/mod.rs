@@ -1,12 +1,13 @@
 //! Models: from files to something that computes steps.
 //!
 //! [`load`] reads a model's configuration and weights, plans its memory, and gives a [`StepModel`] with the tokenizer
-//! and chat template that belong to it. One [`decoder`] runs all architectures whose configuration it understands; some
-//! others run through candle's models, one sequence at a time.
+//! and chat template that belong to it. One [`decoder`] runs all architectures whose configuration it understands, or on a
+//! GPU its twin over candle's tensors; some others run through candle's models, one sequence at a time.
 
 pub mod config;
 mod control_group;
 pub mod decoder;
+pub mod device;
 mod fallback;
 mod gguf_config;
 mod gguf_source;
@@ -16,6 +17,7 @@ pub mod outline;
 mod rope;
 mod safetensors_config;
 mod safetensors_source;
+mod tensors;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -23,7 +25,7 @@ use std::sync::Arc;
 
 use crate::chat_template::{ChatTemplate, TemplateError};
 use crate::engine::step::StepModel;
-use crate::gguf::{Gguf, GgufError};
+use crate::gguf::{Gguf, GgufError, TensorInfo};
 use crate::kernels::Kernel;
 use crate::kernels::pack::PackedMatrix;
 use crate::kernels::pool::Pool;
@@ -33,13 +35,19 @@ use crate::tokenizer::{Tokenizer, TokenizerError};
 
 use config::ModelConfig;
 use decoder::Decoder;
+use device::ComputeDevice;
 use memory::{Demand, KvType, MemoryPlan};
 use safetensors_source::SafetensorsSource;
+use tensors::TensorDecoder;
 use weights::{TensorSource, Weights};
 
-/// How a model is loaded. Nothing here but `kv` and `context` changes a byte of any result.
+/// How a model is loaded. Nothing here but `device`, `kv` and `context` changes a byte of any result.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
+    pub device: ComputeDevice,
+    /// Compute over candle's tensors on the processor too, as on a GPU: other bytes, and slow. For checking that decoder
+    /// where there is no GPU.
+    pub over_tensors: bool,
     /// Threads that compute.
     pub threads: usize,
     /// Sequences that run at once.
@@ -56,13 +64,35 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
-    fn demand(&self, weights: u64) -> Demand {
-        Demand {
+    /// What the model may take, in bytes.
+    fn budget(&self) -> Result<u64, String> {
+        self.memory.map_or_else(|| self.device.budget(), Ok)
+    }
+
+    fn plan(&self, config: &ModelConfig, weights: u64) -> Result<MemoryPlan, String> {
+        let demand = Demand {
             weights,
             slots: self.slots,
             kv: self.kv,
-            budget: self.memory,
+            budget: self.budget()?,
+            wished: self.memory.is_some(),
             beside_others: self.beside_others,
+        };
+        memory::plan(config, demand)
+    }
+
+    /// Bytes of a tensor where it is computed with.
+    fn tensor_bytes(&self, info: &TensorInfo) -> usize {
+        let k = info.shape[0];
+        match self.device {
+            ComputeDevice::Cpu if info.shape.len() > 1 => {
+                PackedMatrix::packed_bytes(info.dtype, info.elements() / k, k)
+            }
+            // candle has blocks as the file has them, and floats as f32.
+            ComputeDevice::Cuda(_) if info.shape.len() > 1 && info.dtype.is_quantised() => {
+                info.byte_len()
+            }
+            _ => info.elements() * 4,
         }
     }
 }
@@ -134,11 +164,12 @@ pub fn load_gguf(paths: &[PathBuf], options: &LoadOptions) -> Result<LoadedModel
         text,
         weights,
     } = describe_gguf(&gguf, options)?;
-    let demand = options.demand(weights);
-    let memory = memory::plan(&config, demand).map_err(|problem| LoadError::TooLarge {
-        path: path.clone(),
-        problem,
-    })?;
+    let memory = options
+        .plan(&config, weights)
+        .map_err(|problem| LoadError::TooLarge {
+            path: path.clone(),
+            problem,
+        })?;
     let source = gguf_source::GgufSource(&gguf);
     let loaded = assemble(config, &source, options, memory, text)
         .map_err(|problem| LoadError::Unsupported { path, problem })?;
@@ -177,7 +208,9 @@ fn describe_gguf(gguf: &Gguf, options: &LoadOptions) -> Result<Described, LoadEr
     Ok(Described {
         config,
         text: Text::from_gguf(gguf)?,
-        weights: gguf.tensors().map(packed_bytes).sum::<usize>() as u64,
+        weights: (gguf.tensors())
+            .map(|info| options.tensor_bytes(info))
+            .sum::<usize>() as u64,
     })
 }
 
@@ -197,11 +230,12 @@ pub fn load_safetensors(dir: &Path, options: &LoadOptions) -> Result<LoadedModel
         weights,
     } = described;
     let path = || dir.to_owned();
-    let demand = options.demand(weights);
-    let memory = memory::plan(&config, demand).map_err(|problem| LoadError::TooLarge {
-        path: path(),
-        problem,
-    })?;
+    let memory = options
+        .plan(&config, weights)
+        .map_err(|problem| LoadError::TooLarge {
+            path: path(),
+            problem,
+        })?;
     let loaded = assemble(config, &source, options, memory, text).map_err(|problem| {
         LoadError::Unsupported {
             path: path(),
@@ -236,22 +270,13 @@ fn describe_safetensors<'m>(
     let source = SafetensorsSource::new(model, config.architecture == "gemma3", tied)
         .map_err(unsupported)?;
     let used = model.tensors().filter(|info| source.used(&info.name));
-    let weights = used.map(packed_bytes).sum::<usize>() as u64;
+    let weights = used.map(|info| options.tensor_bytes(info)).sum::<usize>() as u64;
     let described = Described {
         config,
         text: Text::from_dir(dir)?,
         weights,
     };
     Ok((described, source))
-}
-
-fn packed_bytes(info: &crate::gguf::TensorInfo) -> usize {
-    let k = info.shape[0];
-    if info.shape.len() == 1 {
-        k * 4
-    } else {
-        PackedMatrix::packed_bytes(info.dtype, info.elements() / k, k)
-    }
 }
 
 /// How a model's text becomes tokens.
@@ -303,8 +328,24 @@ fn assemble(
     memory: MemoryPlan,
     text: Text,
 ) -> Result<LoadedModel, String> {
-    let kernel = options.kernel.unwrap_or_else(Kernel::detect);
     let mut pool = Pool::new(options.threads);
+    if options.over_tensors || options.device != ComputeDevice::Cpu {
+        let device = options.device.open()?;
+        let architecture = config.architecture.clone();
+        let room = (options.kv, memory.kv_blocks);
+        let model = TensorDecoder::load(config, source, (device, &mut pool), room)?;
+        return Ok(LoadedModel {
+            model: Box::new(model),
+            tokenizer: text.tokenizer,
+            template: text.template,
+            memory,
+            numerics: numerics::of_candle(&architecture, options.device),
+            architecture,
+            sequential: false,
+            reproducible: false,
+        });
+    }
+    let kernel = options.kernel.unwrap_or_else(Kernel::detect);
     let weights = Weights::load(&config, source, &mut pool)?;
     let architecture = config.architecture.clone();
     let model: Box<dyn StepModel> = match options.kv {

@@ -14,15 +14,27 @@ use crate::kernels::pack::PackedMatrix;
 use crate::kernels::pool::Pool;
 use crate::kernels::shared::RowsMut;
 
+use super::device::ComputeDevice;
 use super::memory::KvType;
 use super::rope::{RopeConfig, RopeScaling, RopeTable};
 
 /// Version of the rules by which results are computed; it changes whenever a kernel's order of operations does.
 const RULES: &str = "numerics v1";
 
+/// The version of candle whose arithmetic its models have.
+pub(super) const CANDLE: &str = "candle-0.11.1";
+
 /// Outputs and inputs of the probe's matrices: one tile column more than whole, one super-block.
 const N: usize = 24;
 const K: usize = 256;
+
+/// What results are called whose sums are in candle's order.
+pub fn of_candle(architecture: &str, device: ComputeDevice) -> String {
+    match device {
+        ComputeDevice::Cpu => format!("{CANDLE}-{architecture}"),
+        ComputeDevice::Cuda(_) => format!("{CANDLE}-cuda-{architecture}"),
+    }
+}
 
 /// The numerics of this process: the rules, the KV type, and the results of a fixed probe of all kernels.
 ///

@@ -4,7 +4,7 @@
 //! reads configuration and weights in one.
 
 use super::config::ModelConfig;
-use super::memory::{self, MemoryPlan};
+use super::memory::MemoryPlan;
 use super::{
     Described, LoadError, LoadOptions, LoadedModel, describe_gguf, describe_safetensors, fallback,
 };
@@ -109,7 +109,7 @@ impl Outline {
     /// A clause that says how much is missing and what helps.
     pub fn memory(&self, options: &LoadOptions) -> Result<MemoryPlan, String> {
         match &self.size {
-            Size::Planned { config, weights } => memory::plan(config, options.demand(*weights)),
+            Size::Planned { config, weights } => options.plan(config, *weights),
             Size::Taken(plan) => match options.memory {
                 Some(budget) if budget < plan.total() => Err(format!(
                     "it needs {} bytes and {budget} may be used",

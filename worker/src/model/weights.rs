@@ -1,4 +1,6 @@
-//! A decoder's weights, packed for the kernels.
+//! A decoder's weights: which tensors it has, under which names, and that their sizes fit.
+//!
+//! In what form a matrix is kept is up to who computes with it.
 
 use std::borrow::Cow;
 use std::sync::Mutex;
@@ -30,44 +32,52 @@ pub trait TensorSource: Sync {
 }
 
 /// One of the matrices of a layer.
-pub struct Projection {
-    pub matrix: PackedMatrix,
+pub struct Projection<M = PackedMatrix> {
+    pub matrix: M,
     pub bias: Option<Vec<f32>>,
 }
 
 /// The weights of one layer.
-pub struct LayerWeights {
+pub struct LayerWeights<M = PackedMatrix> {
     pub attention_norm: Vec<f32>,
     /// Queries, keys and values, in one matrix or three; their columns in this order.
-    pub qkv: Vec<Projection>,
+    pub qkv: Vec<Projection<M>>,
     pub query_norm: Option<Vec<f32>>,
     pub key_norm: Option<Vec<f32>>,
-    pub output: Projection,
+    pub output: Projection<M>,
     pub post_attention_norm: Option<Vec<f32>>,
     pub ffn_norm: Vec<f32>,
     /// Gate and up, in one matrix or two.
-    pub gate_up: Vec<Projection>,
-    pub down: Projection,
+    pub gate_up: Vec<Projection<M>>,
+    pub down: Projection<M>,
     pub post_ffn_norm: Option<Vec<f32>>,
 }
 
 /// All weights of a decoder.
-pub struct Weights {
-    pub embedding: PackedMatrix,
+pub struct Weights<M = PackedMatrix> {
+    pub embedding: M,
     /// `None` if the embedding is the output head too.
-    pub head: Option<Projection>,
+    pub head: Option<Projection<M>>,
     pub output_norm: Vec<f32>,
-    pub layers: Vec<LayerWeights>,
+    pub layers: Vec<LayerWeights<M>>,
 }
 
+/// Brings a matrix of a file into the form that is computed with.
+///
+/// # Errors
+/// A clause that says why it cannot.
+pub type Form<'f, M> = dyn Fn(&RawTensor<'_>) -> Result<M, String> + Sync + 'f;
+
 /// Reads tensors and checks their sizes.
-struct Reader<'a> {
+struct Reader<'a, M> {
     source: &'a dyn TensorSource,
+    /// Brings a matrix into the form that is computed with.
+    form: &'a Form<'a, M>,
     /// Added to the weights of norms.
     norm_offset: f32,
 }
 
-impl Reader<'_> {
+impl<M> Reader<'_, M> {
     fn raw(&self, name: &str, n: usize, k: usize) -> Result<Option<RawTensor<'_>>, String> {
         let Some(tensor) = self.source.tensor(name) else {
             return Ok(None);
@@ -119,17 +129,17 @@ impl Reader<'_> {
         self.norm(name, len)?.ok_or_else(|| missing(name))
     }
 
-    fn matrix(&self, name: &str, n: usize, k: usize) -> Result<Option<PackedMatrix>, String> {
+    fn matrix(&self, name: &str, n: usize, k: usize) -> Result<Option<M>, String> {
         let Some(tensor) = self.raw(name, n, k)? else {
             return Ok(None);
         };
-        let packed = PackedMatrix::pack(tensor.dtype, n, k, &tensor.data);
+        let formed = (self.form)(&tensor).map_err(|why| format!("its tensor {name}: {why}"))?;
         drop(tensor);
         self.source.release(name);
-        Ok(Some(packed))
+        Ok(Some(formed))
     }
 
-    fn projection(&self, name: &str, n: usize, k: usize) -> Result<Option<Projection>, String> {
+    fn projection(&self, name: &str, n: usize, k: usize) -> Result<Option<Projection<M>>, String> {
         let Some(matrix) = self.matrix(&format!("{name}.weight"), n, k)? else {
             return Ok(None);
         };
@@ -139,12 +149,12 @@ impl Reader<'_> {
         }))
     }
 
-    fn needed(&self, name: &str, n: usize, k: usize) -> Result<Projection, String> {
+    fn needed(&self, name: &str, n: usize, k: usize) -> Result<Projection<M>, String> {
         self.projection(name, n, k)?
             .ok_or_else(|| missing(&format!("{name}.weight")))
     }
 
-    fn layer(&self, config: &ModelConfig, layer: usize) -> Result<LayerWeights, String> {
+    fn layer(&self, config: &ModelConfig, layer: usize) -> Result<LayerWeights<M>, String> {
         let name = |part: &str| format!("blk.{layer}.{part}");
         let (hidden, ffn) = (config.hidden, config.ffn);
         let (queries, keys) = (config.query_width(), config.kv_width());
@@ -188,15 +198,32 @@ fn floats<const BYTES: usize>(data: &[u8], value: impl Fn([u8; BYTES]) -> f32) -
 }
 
 impl Weights {
-    /// Reads and packs all weights, layers side by side on the pool's threads.
+    /// Reads and packs all weights for the kernels.
     ///
     /// # Errors
-    /// A clause about the file: a tensor that is missing or has the wrong size or type.
+    /// As [`Weights::load_as`].
     pub fn load(
         config: &ModelConfig,
         source: &dyn TensorSource,
         pool: &mut Pool,
     ) -> Result<Weights, String> {
+        Weights::load_as(config, source, pool, &|raw| {
+            Ok(PackedMatrix::pack(raw.dtype, raw.n, raw.k, &raw.data))
+        })
+    }
+}
+
+impl<M: Send> Weights<M> {
+    /// Reads all weights, layers side by side on the pool's threads.
+    ///
+    /// # Errors
+    /// A clause about the file: a tensor that is missing or has the wrong size or type.
+    pub fn load_as(
+        config: &ModelConfig,
+        source: &dyn TensorSource,
+        pool: &mut Pool,
+        form: &Form<'_, M>,
+    ) -> Result<Weights<M>, String> {
         let norm_offset = if config.norm_weights_lack_one {
             1.0
         } else {
@@ -204,6 +231,7 @@ impl Weights {
         };
         let reader = Reader {
             source,
+            form,
             norm_offset,
         };
         let slots: Vec<_> = config.layers.iter().map(|_| Mutex::new(None)).collect();

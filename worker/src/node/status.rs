@@ -319,19 +319,19 @@ impl StatusBoard {
 }
 
 fn first_report(options: &NodeOptions) -> NodeReport {
-    let cpu = options.memory.map(|memory_bytes| Device {
-        name: "cpu".to_owned(),
+    let device = options.memory.map(|memory_bytes| Device {
+        name: options.device.to_string(),
         memory_bytes,
     });
     NodeReport {
         name: options.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         address: options.address.clone(),
-        devices: cpu.into_iter().collect(),
+        devices: device.into_iter().collect(),
         slots: options.slots,
         numerics: options.numerics.clone(),
         kv: options.kv.clone(),
-        reproducible: true,
+        reproducible: options.device.reproducible(),
         ..NodeReport::default()
     }
 }

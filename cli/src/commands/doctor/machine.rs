@@ -1,6 +1,7 @@
 //! Memory, devices and limits of this machine.
 
 use rbee_worker::kernels::Kernel;
+use rbee_worker::model::device::ComputeDevice;
 use rbee_worker::model::memory;
 
 use super::finding::Finding;
@@ -49,8 +50,21 @@ fn devices() -> Finding {
             found,
             "this processor lacks AVX2 (or NEON kernels do not exist yet): answers come slowly",
         ),
-        (_, Some((_, name))) => Finding::ok(what, format!("{found}; {name} is there and not used")),
+        (_, Some((_, name))) => Finding::ok(what, format!("{found}; {name} is there{}", gpu_use())),
         (_, None) => Finding::ok(what, found),
+    }
+}
+
+/// What this program does with a GPU.
+fn gpu_use() -> String {
+    let first = ComputeDevice::Cuda(0);
+    match (cfg!(feature = "cuda"), first.budget()) {
+        (false, _) => " and not used: this program computes on the processor only".to_owned(),
+        (true, Ok(bytes)) => format!(
+            ": `--device {first}` computes there, in {}",
+            byte_size::show(bytes)
+        ),
+        (true, Err(problem)) => format!(" and not used: {problem}"),
     }
 }
 

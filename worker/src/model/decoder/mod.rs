@@ -56,10 +56,51 @@ struct Scratch {
 
 /// Where one row's token stands.
 #[derive(Clone, Copy)]
-struct RowPlace {
-    token: u32,
-    position: usize,
+pub(super) struct RowPlace {
+    pub(super) token: u32,
+    pub(super) position: usize,
     block: BlockId,
+}
+
+impl RowPlace {
+    /// Its place among all positions of all blocks.
+    pub(super) fn slot(&self) -> u32 {
+        self.block.0 * BLOCK_TOKENS as u32 + (self.position % BLOCK_TOKENS) as u32
+    }
+}
+
+/// The rows of a step.
+///
+/// # Errors
+/// A token, a position or a block that there is not.
+pub(super) fn places(
+    config: &ModelConfig,
+    kv_blocks: usize,
+    step: &[SeqChunk<'_>],
+) -> Result<Vec<RowPlace>, StepError> {
+    let mut rows = Vec::new();
+    for chunk in step {
+        if chunk.end() > chunk.blocks.len() * BLOCK_TOKENS || chunk.end() > config.context {
+            return Err(StepError {
+                message: format!("position {} has no KV block", chunk.end()),
+            });
+        }
+        for (i, token) in chunk.tokens.iter().enumerate() {
+            let position = chunk.start + i;
+            let block = chunk.blocks[position / BLOCK_TOKENS];
+            if *token as usize >= config.vocab || block.0 as usize >= kv_blocks {
+                return Err(StepError {
+                    message: format!("token {token} or block {} is out of range", block.0),
+                });
+            }
+            rows.push(RowPlace {
+                token: *token,
+                position,
+                block,
+            });
+        }
+    }
+    Ok(rows)
 }
 
 impl<T: KvElement> Decoder<T> {
@@ -91,33 +132,6 @@ impl<T: KvElement> Decoder<T> {
             kv_blocks,
             scratch: Scratch::default(),
         }
-    }
-
-    fn rows(&self, step: &[SeqChunk<'_>]) -> Result<Vec<RowPlace>, StepError> {
-        let mut rows = Vec::new();
-        for chunk in step {
-            if chunk.end() > chunk.blocks.len() * BLOCK_TOKENS || chunk.end() > self.config.context
-            {
-                return Err(StepError {
-                    message: format!("position {} has no KV block", chunk.end()),
-                });
-            }
-            for (i, token) in chunk.tokens.iter().enumerate() {
-                let position = chunk.start + i;
-                let block = chunk.blocks[position / BLOCK_TOKENS];
-                if *token as usize >= self.config.vocab || block.0 as usize >= self.kv_blocks {
-                    return Err(StepError {
-                        message: format!("token {token} or block {} is out of range", block.0),
-                    });
-                }
-                rows.push(RowPlace {
-                    token: *token,
-                    position,
-                    block,
-                });
-            }
-        }
-        Ok(rows)
     }
 
     fn prepare(&mut self, rows: &[RowPlace]) {
@@ -267,12 +281,12 @@ impl<T: KvElement> StepModel for Decoder<T> {
     }
 
     fn forward(&mut self, step: &[SeqChunk<'_>], logits: &mut Vec<f32>) -> Result<(), StepError> {
-        let rows = self.rows(step)?;
-        let places = rows
+        let rows = places(&self.config, self.kv_blocks, step)?;
+        let kv_places = rows
             .iter()
             .map(|row| (row.block, row.position % BLOCK_TOKENS))
             .collect();
-        let places = KvPlaces::new(places).ok_or_else(|| StepError {
+        let places = KvPlaces::new(kv_places).ok_or_else(|| StepError {
             message: "two tokens have the same place in the KV".to_owned(),
         })?;
         self.prepare(&rows);

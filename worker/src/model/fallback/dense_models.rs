@@ -4,6 +4,7 @@
 //! compute wrongly. Not here are candle's models without tokenizer.json (ChatGLM, CodeGeeX, RWKV), those whose
 //! configuration cannot be read from a file (GPT BigCode, MPT), and those that take more than text.
 
+use candle_core::Device;
 use candle_core::Result as CandleResult;
 use candle_nn::VarBuilder;
 use serde_json::{Map, Value, json};
@@ -300,9 +301,14 @@ impl DenseFamily {
     ///
     /// # Errors
     /// What candle says.
-    pub fn load(&self, mut config: HfConfig, model: &Safetensors, context: usize) -> Boxed {
+    pub fn load(
+        &self,
+        mut config: HfConfig,
+        (model, device): (&Safetensors, &Device),
+        context: usize,
+    ) -> Boxed {
         config.set("max_position_embeddings", context.into());
-        let mut weights = DenseWeights::read(model)?;
+        let mut weights = DenseWeights::read(model, device)?;
         if config.flag("tie_word_embeddings") {
             weights.tie(self.embedding);
         }

@@ -1,4 +1,4 @@
-//! The tensors of a safetensors model in f32, which is what candle computes in on a CPU.
+//! The tensors of a safetensors model in f32, which is what candle computes in here.
 
 use std::collections::HashMap;
 
@@ -13,31 +13,37 @@ use crate::safetensors::Safetensors;
 /// The name of the output matrix.
 const HEAD: &str = "lm_head.weight";
 
-/// Tensors by name.
-pub struct DenseWeights(HashMap<String, Tensor>);
+/// Tensors by name, on one device.
+pub struct DenseWeights {
+    tensors: HashMap<String, Tensor>,
+    device: Device,
+}
 
 impl DenseWeights {
-    /// Reads all tensors.
+    /// Reads all tensors onto a device.
     ///
     /// # Errors
     /// What candle says.
-    pub fn read(model: &Safetensors) -> Result<DenseWeights> {
+    pub fn read(model: &Safetensors, device: &Device) -> Result<DenseWeights> {
         let mut tensors = HashMap::new();
         for info in model.tensors() {
             if let Some(tensor) = model.tensor(&info.name) {
                 let shape: Vec<usize> = info.shape.iter().rev().copied().collect();
-                let tensor = Tensor::from_vec(floats(tensor)?, shape, &Device::Cpu)?;
+                let tensor = Tensor::from_vec(floats(tensor)?, shape, device)?;
                 tensors.insert(info.name.clone(), tensor);
                 model.release(&info.name);
             }
         }
-        Ok(DenseWeights(tensors))
+        Ok(DenseWeights {
+            tensors,
+            device: device.clone(),
+        })
     }
 
     /// Lets the output matrix be the embedding.
     pub fn tie(&mut self, embedding: &str) {
-        if let Some(embedding) = self.0.get(embedding).cloned() {
-            self.0.insert(HEAD.to_owned(), embedding);
+        if let Some(embedding) = self.tensors.get(embedding).cloned() {
+            self.tensors.insert(HEAD.to_owned(), embedding);
         }
     }
 
@@ -47,7 +53,11 @@ impl DenseWeights {
     /// What candle says.
     pub fn scale(&mut self, ending: &str, factor: f64) -> Result<()> {
         if factor != 1.0 {
-            for (_, tensor) in self.0.iter_mut().filter(|(name, _)| name.ends_with(ending)) {
+            for (_, tensor) in self
+                .tensors
+                .iter_mut()
+                .filter(|(name, _)| name.ends_with(ending))
+            {
                 *tensor = (&*tensor * factor)?;
             }
         }
@@ -56,7 +66,7 @@ impl DenseWeights {
 
     /// For candle; clones of it share the tensors.
     pub fn builder(self) -> VarBuilder<'static> {
-        VarBuilder::from_tensors(self.0, DType::F32, &Device::Cpu)
+        VarBuilder::from_tensors(self.tensors, DType::F32, &self.device)
     }
 }
 

@@ -175,7 +175,8 @@ fn converted(value: &gguf::Value) -> Option<Value> {
     value.as_str().map(|text| Value::String(text.to_owned()))
 }
 
-fn ggml_type(dtype: BlockType) -> GgmlDType {
+/// candle's name of a type.
+pub fn ggml_type(dtype: BlockType) -> GgmlDType {
     match dtype {
         BlockType::F32 => GgmlDType::F32,
         BlockType::F16 => GgmlDType::F16,

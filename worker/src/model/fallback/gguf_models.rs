@@ -202,39 +202,47 @@ impl GgufFamily {
         }
     }
 
-    /// Loads the weights. `context` bounds the tables of positions.
+    /// Loads the weights onto a device. `context` bounds the tables of positions.
     ///
     /// # Errors
     /// What candle says.
-    pub fn load(self, gguf: &Arc<Gguf>, context: usize) -> CandleResult<Box<dyn CandleModel>> {
-        let cpu = Device::Cpu;
+    pub fn load(
+        self,
+        gguf: &Arc<Gguf>,
+        context: usize,
+        device: &Device,
+    ) -> CandleResult<Box<dyn CandleModel>> {
         let (content, mut bytes) = self
             .showcase(gguf, context)
             .map_err(candle_core::Error::msg)?
             .finish();
         match self {
             GgufFamily::LlamaExperts => {
-                let model = quantized_llama::ModelWeights::from_gguf(content, &mut bytes, &cpu)?;
+                let model = quantized_llama::ModelWeights::from_gguf(content, &mut bytes, device)?;
                 Ok(Cloned::boxed(model, |model, tokens, start| {
                     model.forward(tokens, start)
                 }))
             }
             GgufFamily::Phi2 => {
-                let model = quantized_phi::ModelWeights::from_gguf(content, &mut bytes, &cpu)?;
+                let model = quantized_phi::ModelWeights::from_gguf(content, &mut bytes, device)?;
                 Ok(Cloned::boxed(model, |model, tokens, start| {
                     model.forward(tokens, start)
                 }))
             }
             GgufFamily::Glm4 => {
-                let model =
-                    quantized_glm4::ModelWeights::from_gguf(content, &mut bytes, &cpu, DType::F32)?;
+                let model = quantized_glm4::ModelWeights::from_gguf(
+                    content,
+                    &mut bytes,
+                    device,
+                    DType::F32,
+                )?;
                 Ok(Cloned::boxed(model, |model, tokens, start| {
                     model.forward(tokens, start)
                 }))
             }
             GgufFamily::Lfm2 => {
                 drop((content, bytes));
-                lfm2(Arc::clone(gguf), context)
+                lfm2(Arc::clone(gguf), context, device.clone())
             }
         }
     }
@@ -291,7 +299,7 @@ impl GgufFamily {
 /// candle's LFM2 cannot be cloned. It forgets its keys at position 0, and its convolutions with any prompt of two
 /// tokens or more; but it keeps the attention mask of every prompt length it has met. So it is read again before a
 /// prompt of a single token, and when the masks have become too many.
-fn lfm2(gguf: Arc<Gguf>, context: usize) -> CandleResult<Box<dyn CandleModel>> {
+fn lfm2(gguf: Arc<Gguf>, context: usize, device: Device) -> CandleResult<Box<dyn CandleModel>> {
     let mut mask_bytes = 0;
     let mut lengths = HashSet::new();
     let due = move |prompt: usize| {
@@ -316,7 +324,7 @@ fn lfm2(gguf: Arc<Gguf>, context: usize) -> CandleResult<Box<dyn CandleModel>> {
             .showcase(&gguf, context)
             .map_err(candle_core::Error::msg)?
             .finish();
-        let model = quantized_lfm2::ModelWeights::from_gguf(content, &mut bytes, &Device::Cpu)?;
+        let model = quantized_lfm2::ModelWeights::from_gguf(content, &mut bytes, &device)?;
         gguf.check_unchanged().map_err(candle_core::Error::msg)?;
         Ok(model)
     };

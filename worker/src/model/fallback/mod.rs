@@ -22,21 +22,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use candle_core::Device;
+
 use crate::engine::forward::panic_text;
 use crate::gguf::Gguf;
 use crate::safetensors::Safetensors;
 
 use super::memory::MemoryPlan;
-use super::{LoadError, LoadOptions, LoadedModel, Text};
+use super::{LoadError, LoadOptions, LoadedModel, Text, numerics};
 
 use candle_model::CandleModel;
 use dense_models::DenseFamily;
+pub(super) use gguf_content::ggml_type;
 use gguf_models::GgufFamily;
-use sequential::{SequentialModel, candle_text};
+use sequential::SequentialModel;
+pub(super) use sequential::candle_text;
 use shape::Shape;
-
-/// The version of candle whose arithmetic this is.
-const CANDLE: &str = "candle-0.11.1";
 
 /// GGUF architectures that run here, for messages.
 pub fn gguf_architectures() -> String {
@@ -80,7 +81,7 @@ pub fn load_gguf(gguf: Gguf, options: &LoadOptions) -> Result<LoadedModel, LoadE
         .map(|info| GgufFamily::loaded_bytes(&gguf, info))
         .sum();
     let gguf = Arc::new(gguf);
-    let build = |context: usize| family.load(&gguf, context);
+    let build = |context: usize, device: &Device| family.load(&gguf, context, device);
     let loaded = Loading {
         path: &path,
         architecture: family.architecture(),
@@ -126,7 +127,7 @@ pub fn load_safetensors(
         text,
         options,
     }
-    .load(|context| family.load(config, model, context))?;
+    .load(|context, device| family.load(config, (model, device), context))?;
     model.check_unchanged()?;
     Ok(loaded)
 }
@@ -152,7 +153,7 @@ struct Loading<'a> {
 impl Loading<'_> {
     fn load(
         self,
-        build: impl FnOnce(usize) -> candle_core::Result<Box<dyn CandleModel>>,
+        build: impl FnOnce(usize, &Device) -> candle_core::Result<Box<dyn CandleModel>>,
     ) -> Result<LoadedModel, LoadError> {
         if self.text.tokenizer.vocab_size() > self.shape.vocab {
             return Err(unsupported(
@@ -162,7 +163,8 @@ impl Loading<'_> {
         }
         let (memory, context) = self.plan()?;
         let unsupported = |problem: String| unsupported(self.path, problem);
-        let built = catch_unwind(AssertUnwindSafe(|| build(context)));
+        let device = self.options.device.open().map_err(unsupported)?;
+        let built = catch_unwind(AssertUnwindSafe(|| build(context, &device)));
         let model = match built {
             Ok(Ok(model)) => model,
             Ok(Err(error)) => {
@@ -173,7 +175,7 @@ impl Loading<'_> {
                 return Err(unsupported(format!("candle panicked: {text}")));
             }
         };
-        let mut model = SequentialModel::new(model, self.shape.vocab, context);
+        let mut model = SequentialModel::new((model, device), self.shape.vocab, context);
         model
             .try_out()
             .map_err(|error| unsupported(format!("its tensors do not fit: {}", error.message)))?;
@@ -184,16 +186,16 @@ impl Loading<'_> {
             memory,
             architecture: self.architecture.to_owned(),
             sequential: true,
-            numerics: format!("{CANDLE}-{}", self.architecture),
+            numerics: numerics::of_candle(self.architecture, self.options.device),
             reproducible: false,
         })
     }
 
     fn plan(&self) -> Result<(MemoryPlan, usize), LoadError> {
         let options = self.options;
-        let planned = self
-            .shape
-            .plan(self.weights, options.context, options.memory);
+        let budget = options.budget();
+        let planned =
+            budget.and_then(|budget| self.shape.plan(self.weights, options.context, budget));
         let (memory, context) = planned.map_err(|problem| LoadError::TooLarge {
             path: self.path.to_owned(),
             problem,

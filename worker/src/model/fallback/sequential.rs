@@ -12,6 +12,7 @@ use super::candle_model::CandleModel;
 /// A [`StepModel`] with the KV of one sequence, which is the model's own and not in blocks.
 pub struct SequentialModel {
     model: Box<dyn CandleModel>,
+    device: Device,
     vocab: usize,
     context: usize,
     /// Positions of the present sequence in the cache; `None` when a step failed and nobody knows.
@@ -19,9 +20,15 @@ pub struct SequentialModel {
 }
 
 impl SequentialModel {
-    pub fn new(model: Box<dyn CandleModel>, vocab: usize, context: usize) -> SequentialModel {
+    /// `model` is on that device.
+    pub fn new(
+        (model, device): (Box<dyn CandleModel>, Device),
+        vocab: usize,
+        context: usize,
+    ) -> SequentialModel {
         SequentialModel {
             model,
+            device,
             vocab,
             context,
             computed: None,
@@ -87,7 +94,7 @@ impl SequentialModel {
     }
 
     fn logits(&mut self, tokens: &[u32], start: usize) -> Result<Tensor, StepError> {
-        Tensor::new(tokens, &Device::Cpu)
+        Tensor::new(tokens, &self.device)
             .and_then(|tokens| tokens.unsqueeze(0))
             .and_then(|tokens| self.model.logits(&tokens, start))
             .map_err(candle)
@@ -202,7 +209,7 @@ mod tests {
     }
 
     fn adder() -> SequentialModel {
-        SequentialModel::new(Box::new(Adder(0.0)), 2, 8)
+        SequentialModel::new((Box::new(Adder(0.0)), Device::Cpu), 2, 8)
     }
 
     #[test]
@@ -238,7 +245,7 @@ mod tests {
 
     #[test]
     fn wrong_number_of_logits_is_an_error() {
-        let mut model = SequentialModel::new(Box::new(Adder(0.0)), 3, 8);
+        let mut model = SequentialModel::new((Box::new(Adder(0.0)), Device::Cpu), 3, 8);
         assert!(model.try_out().is_err());
     }
 }

@@ -98,9 +98,8 @@ impl Shape {
         &self,
         weights: u64,
         wanted: Option<usize>,
-        budget: Option<u64>,
+        budget: u64,
     ) -> Result<(MemoryPlan, usize), String> {
-        let budget = budget.unwrap_or_else(memory::default_budget);
         let most = wanted.unwrap_or(self.context).clamp(3, self.context);
         let plan = |positions: usize| MemoryPlan {
             weights,
@@ -148,7 +147,7 @@ mod tests {
     #[test]
     fn context_is_the_longest_that_fits_the_budget() {
         let budget = 4 << 30;
-        let (plan, context) = SHAPE.plan(1 << 30, None, Some(budget)).unwrap();
+        let (plan, context) = SHAPE.plan(1 << 30, None, budget).unwrap();
         assert!(plan.total() <= budget && context < SHAPE.context);
         let more = SHAPE.kv_bytes(context + 1) + SHAPE.scratch_bytes(context + 1);
         assert!((1 << 30) + more > budget);
@@ -157,13 +156,13 @@ mod tests {
 
     #[test]
     fn wished_for_context_is_an_upper_bound() {
-        let (_, context) = SHAPE.plan(1 << 20, Some(700), Some(64 << 30)).unwrap();
+        let (_, context) = SHAPE.plan(1 << 20, Some(700), 64 << 30).unwrap();
         assert_eq!(context, 700);
     }
 
     #[test]
     fn model_larger_than_the_budget_is_refused_with_its_need() {
-        let error = SHAPE.plan(9 << 30, None, Some(8 << 30)).unwrap_err();
+        let error = SHAPE.plan(9 << 30, None, 8 << 30).unwrap_err();
         assert!(error.contains("weights 9216 MiB"), "{error}");
     }
 

@@ -14,6 +14,7 @@ use candle_core::{Device, Tensor};
 use rbee_queue::{Endpoint, Input, JobKey, Outcome, Params, Request};
 
 use crate::engine::{Engine, EngineEvent, EngineJob, EngineOptions, Priority, TextFace};
+use crate::model::device::ComputeDevice;
 use crate::model::memory::KvType;
 use crate::model::{LoadOptions, LoadedModel, Text};
 use crate::tokenizer::{ParseSpecial, Tokenizer};
@@ -41,6 +42,8 @@ const PROMPTS: [&str; 5] = [
 
 fn options() -> LoadOptions {
     LoadOptions {
+        device: ComputeDevice::Cpu,
+        over_tensors: false,
         threads: 1,
         slots: 4,
         memory: Some(1 << 30),
@@ -216,7 +219,9 @@ fn assert_same(name: &str, found: &[Answer], wanted: &[Answer]) {
 #[test]
 fn numerics_name_the_candle_that_is_locked() {
     let lock = include_str!("../../../../../Cargo.lock");
-    let version = super::CANDLE.strip_prefix("candle-").unwrap();
+    let version = crate::model::numerics::CANDLE
+        .strip_prefix("candle-")
+        .unwrap();
     let entry = format!("name = \"candle-transformers\"\nversion = \"{version}\"\n");
     assert!(lock.contains(&entry));
 }
