@@ -32,6 +32,7 @@ pub mod owner;
 pub mod queue;
 pub mod record;
 pub mod request;
+pub mod response_format;
 pub mod schedule;
 pub mod state;
 pub mod store;
@@ -51,5 +52,6 @@ pub use record::{
     TopLogprob, Usage,
 };
 pub use request::{Endpoint, Input, Params, Request};
+pub use response_format::ResponseFormat;
 pub use state::{BatchStatus, JobState};
 pub use store::{PostgresStore, SqliteStore, Store, StoreError};

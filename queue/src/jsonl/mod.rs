@@ -14,6 +14,7 @@ mod parse_short;
 mod reader;
 mod render;
 mod render_openai;
+mod response_format;
 mod survey;
 mod template;
 

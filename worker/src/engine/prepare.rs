@@ -3,10 +3,12 @@
 //! It runs on its own threads, off the step thread, so that a prompt of many megabytes does not hold up the batch. What
 //! fails here is a verdict about the job, but for [`OUT_OF_MEMORY`].
 
+use super::grammar::{Constraint, Grammars, Stops};
 use super::job::EngineJob;
 use super::sequence::Ends;
 use crate::chat_template::{ChatInput, ChatTemplate};
 use crate::tokenizer::{Segment, Tokenizer};
+use rbee_queue::request::MAX_SCHEMA_RETRIES;
 use rbee_queue::{Endpoint, Input, JobError};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -57,6 +59,8 @@ pub struct PreparedJob {
     pub prompt: Vec<u32>,
     /// What ends each of its choices.
     pub ends: Ends,
+    /// What holds each of its choices to a form; empty if they are free.
+    pub constraints: Vec<Constraint>,
 }
 
 /// Renders, tokenises and checks a job.
@@ -72,11 +76,39 @@ pub fn prepare(text: &TextFace, limits: Limits, job: EngineJob) -> Result<Prepar
     let params = &job.request.params;
     let ends = Ends::new(
         text.tokenizer.stop_tokens(),
-        params.ignore_eos,
+        // An answer with a form ends where its form does, if not before.
+        params.ignore_eos && params.response_format.is_none(),
         &params.stop_token_ids,
         limit,
     );
-    Ok(PreparedJob { job, prompt, ends })
+    Ok(PreparedJob {
+        job,
+        prompt,
+        ends,
+        constraints: Vec::new(),
+    })
+}
+
+/// Holds a prepared job to the form that it asks for.
+///
+/// # Errors
+/// With the job's error when no answer can have that form.
+pub fn constrain(
+    grammars: &Grammars,
+    limits: Limits,
+    prepared: &mut PreparedJob,
+) -> Result<(), JobError> {
+    let params = &prepared.job.request.params;
+    let Some(format) = &params.response_format else {
+        return Ok(());
+    };
+    let stops = Arc::new(Stops {
+        tokens: prepared.ends.stop_tokens.clone(),
+        last_resort: params.ignore_eos,
+        vocabulary: limits.vocab_size,
+    });
+    prepared.constraints = grammars.constraints(format, &stops, params.n)?;
+    Ok(())
 }
 
 fn check(job: &EngineJob) -> Result<(), JobError> {
@@ -139,6 +171,9 @@ fn render_chat(
 }
 
 /// How many tokens the answer may have: `max_tokens`, cut at the end of the context.
+///
+/// A retry of an answer whose form was not complete would draw the same tokens again and go on from there, so retries with
+/// twice the tokens are one longer answer.
 fn answer_limit(job: &EngineJob, prompt: &[u32], limits: Limits) -> Result<u32, JobError> {
     let context = limits.context_len;
     if prompt.is_empty() {
@@ -160,7 +195,9 @@ fn answer_limit(job: &EngineJob, prompt: &[u32], limits: Limits) -> Result<u32, 
         return Err(JobError::new(CONTEXT_LENGTH_EXCEEDED, message));
     }
     let room = context - prompt.len();
-    let limit = (job.request.params.max_tokens as usize).min(room);
+    let params = &job.request.params;
+    let wanted = u64::from(params.max_tokens) << params.schema_retries.min(MAX_SCHEMA_RETRIES);
+    let limit = usize::try_from(wanted).map_or(room, |wanted| wanted.min(room));
     // The last token is given out, never computed.
     let positions = prompt.len() + limit - 1;
     if positions > limits.kv_positions {
@@ -247,6 +284,23 @@ mod tests {
         };
         let prepared = prepare(&face(None), roomy, raw("0123456789", 512)).unwrap();
         assert_eq!(prepared.ends.limit, 10);
+    }
+
+    #[test]
+    fn retries_for_a_form_double_the_tokens_up_to_the_context() {
+        let roomy = Limits {
+            kv_positions: 64,
+            ..LIMITS
+        };
+        let limit = |schema_retries| {
+            let mut job = raw("0123456789", 2);
+            job.request.params.schema_retries = schema_retries;
+            prepare(&face(None), roomy, job).map(|prepared| prepared.ends.limit)
+        };
+        assert_eq!(limit(0), Ok(2));
+        assert_eq!(limit(2), Ok(8));
+        assert_eq!(limit(3), Ok(10));
+        assert_eq!(limit(20), Ok(10));
     }
 
     #[test]
