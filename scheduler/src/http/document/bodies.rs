@@ -76,6 +76,47 @@ pub enum TemplateValue {
     Text(String),
 }
 
+/// What an answer must be.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum AnswerFormat {
+    /// Any text.
+    Text,
+    /// A JSON object.
+    JsonObject,
+    /// JSON that a schema describes.
+    JsonSchema {
+        /// The schema and its name.
+        json_schema: NamedSchema,
+    },
+    /// A text that an expression matches.
+    Regex {
+        /// The expression.
+        #[schema(min_length = 1)]
+        regex: String,
+    },
+    /// A text of a language.
+    Grammar {
+        /// The grammar, in llguidance's variant of Lark.
+        #[schema(min_length = 1)]
+        grammar: String,
+    },
+}
+
+/// A JSON schema with its name.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamedSchema {
+    /// Of no effect.
+    name: Option<String>,
+    /// Of no effect.
+    description: Option<String>,
+    /// Of no effect: answers always keep to the schema.
+    strict: Option<bool>,
+    /// The schema.
+    schema: HashMap<String, Value>,
+}
+
 /// A chat to be answered.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -130,6 +171,11 @@ pub struct ChatRequest {
     user: Option<Value>,
     /// Variables of the model's template.
     chat_template_kwargs: Option<HashMap<String, TemplateValue>>,
+    /// What the answer must be; any text where it is missing. Not together with `stop`.
+    response_format: Option<AnswerFormat>,
+    /// How often `max_tokens` is doubled where the answer is cut off before it is what it must be.
+    #[schema(minimum = 0, maximum = 20)]
+    schema_retries: Option<i64>,
 }
 
 /// A text to be continued.
@@ -169,6 +215,8 @@ pub struct CompletionRequest {
     stream: Option<bool>,
     /// Of no effect.
     user: Option<Value>,
+    /// What the continuation must be; any text where it is missing. Not together with `stop`.
+    response_format: Option<AnswerFormat>,
 }
 
 /// Tokens of one answer.

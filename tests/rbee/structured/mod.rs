@@ -1,0 +1,5 @@
+//! Answers with a form: schemas, expressions and grammars on real and made-up models.
+
+mod doors;
+mod runs;
+mod schemas;
