@@ -37,6 +37,7 @@ pub mod schedule;
 pub mod state;
 pub mod store;
 pub mod token;
+pub mod tools;
 mod words;
 
 pub use batch::{Batch, BatchModel, BatchSpec, Counts, Priority, RunKey};
@@ -55,3 +56,4 @@ pub use request::{Endpoint, Input, Params, Request};
 pub use response_format::ResponseFormat;
 pub use state::{BatchStatus, JobState};
 pub use store::{PostgresStore, SqliteStore, Store, StoreError};
+pub use tools::{ToolCall, ToolChoice, Tools};

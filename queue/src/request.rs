@@ -5,6 +5,7 @@
 
 use crate::ids::ContentHash;
 use crate::response_format::ResponseFormat;
+use crate::tools::{ToolChoice, Tools};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -140,9 +141,20 @@ pub struct Params {
     /// The form that the answer must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_format: Option<ResponseFormat>,
+    /// The tools that may or must be called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Tools>,
     /// How often `max_tokens` is doubled, up to the context, for an answer whose form is not complete by then.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub schema_retries: u8,
+}
+
+impl Params {
+    /// Whether the answer must have a form: one that was asked for, or that of a call.
+    pub fn has_form(&self) -> bool {
+        let must_call = |tools: &Tools| tools.choice != ToolChoice::Auto;
+        self.response_format.is_some() || self.tools.as_ref().is_some_and(must_call)
+    }
 }
 
 fn is_zero(number: &u8) -> bool {
@@ -171,6 +183,7 @@ impl Default for Params {
             parse_special: false,
             chat_template_kwargs: Map::new(),
             response_format: None,
+            tools: None,
             schema_retries: 0,
         }
     }

@@ -130,6 +130,10 @@ fn each_kind_of_bad_line_has_its_code() {
         ),
         (
             r#"{"prompt": "a", "tools": [{"type": "function"}]}"#,
+            "invalid_value",
+        ),
+        (
+            r#"{"prompt": "a", "raw": true, "tools": [{"type": "function", "function": {"name": "f"}}]}"#,
             "unsupported",
         ),
         (r#"{"prompt": "a", "model": ""}"#, "invalid_value"),

@@ -3,3 +3,4 @@
 mod doors;
 mod runs;
 mod schemas;
+mod tools;

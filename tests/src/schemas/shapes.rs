@@ -54,7 +54,6 @@ pub fn inherited(random: &mut Random) -> Json {
                 "type": "object",
                 "properties": {"age": {"type": "integer", "minimum": 0, "maximum": 40}, "indoor": {"type": "boolean"}},
                 "required": ["age"],
-                "additionalProperties": {"type": "boolean"},
             },
         ],
     })

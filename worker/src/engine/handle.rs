@@ -246,7 +246,7 @@ impl Preparer {
     fn prepare(&self, job: EngineJob) -> Result<PreparedJob, JobError> {
         let prepared = catch_unwind(AssertUnwindSafe(|| {
             let mut prepared = prepare(&self.text, self.limits, job)?;
-            constrain(&self.grammars, self.limits, &mut prepared)?;
+            constrain(&self.grammars, &self.text, self.limits, &mut prepared)?;
             Ok(prepared)
         }));
         prepared.unwrap_or_else(|panic| {

@@ -3,7 +3,7 @@
 //! It runs on its own threads, off the step thread, so that a prompt of many megabytes does not hold up the batch. What
 //! fails here is a verdict about the job, but for [`OUT_OF_MEMORY`].
 
-use super::grammar::{Constraint, Grammars, Stops};
+use super::grammar::{self, Constraint, Grammars, Stops};
 use super::job::EngineJob;
 use super::sequence::Ends;
 use crate::chat_template::{ChatInput, ChatTemplate};
@@ -21,6 +21,8 @@ pub const EMPTY_PROMPT: &str = "empty_prompt";
 pub const NO_CHAT_TEMPLATE: &str = "no_chat_template";
 /// The chat template refused the messages.
 pub const TEMPLATE_ERROR: &str = "template_error";
+/// Tools for a model whose template does not show them.
+pub const TOOLS_NOT_SUPPORTED: &str = "tools_not_supported";
 /// What is asked for is not an answer in text.
 pub const UNSUPPORTED_ENDPOINT: &str = "unsupported_endpoint";
 /// A parameter is out of its range.
@@ -69,6 +71,7 @@ pub struct PreparedJob {
 /// With the job's error when it cannot run.
 pub fn prepare(text: &TextFace, limits: Limits, job: EngineJob) -> Result<PreparedJob, JobError> {
     check(&job)?;
+    check_tools(text, &job)?;
     let segments = render(text, &job)?;
     let prompt = text.tokenizer.encode_prompt(&segments);
     drop(segments);
@@ -77,7 +80,7 @@ pub fn prepare(text: &TextFace, limits: Limits, job: EngineJob) -> Result<Prepar
     let ends = Ends::new(
         text.tokenizer.stop_tokens(),
         // An answer with a form ends where its form does, if not before.
-        params.ignore_eos && params.response_format.is_none(),
+        params.ignore_eos && !params.has_form(),
         &params.stop_token_ids,
         limit,
     );
@@ -95,11 +98,14 @@ pub fn prepare(text: &TextFace, limits: Limits, job: EngineJob) -> Result<Prepar
 /// With the job's error when no answer can have that form.
 pub fn constrain(
     grammars: &Grammars,
+    text: &TextFace,
     limits: Limits,
     prepared: &mut PreparedJob,
 ) -> Result<(), JobError> {
     let params = &prepared.job.request.params;
-    let Some(format) = &params.response_format else {
+    let marked = (text.template.as_ref()).is_some_and(|template| template.marks_calls());
+    let call = (params.tools.as_ref()).and_then(|tools| grammar::format_of_call(tools, marked));
+    let Some(format) = params.response_format.as_ref().or(call.as_ref()) else {
         return Ok(());
     };
     let stops = Arc::new(Stops {
@@ -131,6 +137,18 @@ fn check(job: &EngineJob) -> Result<(), JobError> {
     Ok(())
 }
 
+fn check_tools(text: &TextFace, job: &EngineJob) -> Result<(), JobError> {
+    let template = text.template.as_ref();
+    let shown = template.is_some_and(|template| template.takes_tools());
+    if job.request.params.tools.is_none() || shown {
+        return Ok(());
+    }
+    Err(JobError::new(
+        TOOLS_NOT_SUPPORTED,
+        "The model's chat template has no place for `tools`: leave them out, or use a model that was trained to call tools.",
+    ))
+}
+
 fn render(text: &TextFace, job: &EngineJob) -> Result<Vec<Segment>, JobError> {
     let params = &job.request.params;
     match (&job.request.input, &text.template) {
@@ -159,7 +177,7 @@ fn render_chat(
 ) -> Result<Vec<Segment>, JobError> {
     let input = ChatInput {
         messages,
-        tools: None,
+        tools: (job.request.params.tools.as_ref()).map(|tools| tools.tools.as_slice()),
         kwargs: &job.request.params.chat_template_kwargs,
         date: &job.template_date,
         add_generation_prompt: true,
@@ -214,7 +232,7 @@ fn answer_limit(job: &EngineJob, prompt: &[u32], limits: Limits) -> Result<u32, 
 mod tests {
     use super::*;
     use crate::engine::Priority;
-    use rbee_queue::{JobKey, Params, Request};
+    use rbee_queue::{JobKey, Params, Request, ToolChoice, Tools};
 
     const LIMITS: Limits = Limits {
         context_len: 20,
@@ -331,6 +349,28 @@ mod tests {
             code(prepare(&face(None), LIMITS, embedding)),
             UNSUPPORTED_ENDPOINT
         );
+    }
+
+    #[test]
+    fn tools_need_a_template_that_shows_them() {
+        let tool = serde_json::json!({"type": "function", "function": {"name": "f"}});
+        let mut calling = raw("a", 2);
+        calling.request.input = Input::Prompt {
+            text: "a".into(),
+            raw: false,
+        };
+        calling.request.params.tools = Some(Tools {
+            tools: vec![tool],
+            choice: ToolChoice::Auto,
+        });
+        let prepared = |template| prepare(&face(template), LIMITS, calling.clone());
+        assert_eq!(code(prepared(None)), TOOLS_NOT_SUPPORTED);
+        let plain = "{{ messages[0].content }}";
+        assert_eq!(code(prepared(Some(plain))), TOOLS_NOT_SUPPORTED);
+        let shown =
+            "{% for t in tools %}{{ t.function.name }}{% endfor %}{{ messages[0].content }}";
+        let bytes = "fa".bytes().map(u32::from).collect::<Vec<u32>>();
+        assert_eq!(prepared(Some(shown)).unwrap().prompt, bytes);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::queue::{Control, Held, Work};
 
 /// The version of payloads. A program takes no others: it gives their jobs back.
 const VERSION: &str = "1";
-/// That of requests whose answers must have a form: a program of before would give them any.
+/// That of requests with a form or tools: a program of before would give them any answer.
 const VERSION_WITH_FORM: &str = "2";
 /// Payloads over this many bytes go without their request: the node reads it from the store.
 pub const MAX_PAYLOAD: usize = 64 << 10;
@@ -24,7 +24,9 @@ pub fn encode(work: &Work) -> String {
 
 fn written(work: &Work) -> String {
     let request = work.request.as_ref();
-    let formed = request.is_some_and(|request| request.params.response_format.is_some());
+    let formed = request.is_some_and(|request| {
+        request.params.response_format.is_some() || request.params.tools.is_some()
+    });
     let mut text = if formed { VERSION_WITH_FORM } else { VERSION }.to_owned();
     text.push_str(&serde_json::to_string(work).expect("work has text keys only"));
     text

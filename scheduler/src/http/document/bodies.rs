@@ -1,5 +1,6 @@
 //! The bodies of OpenAI's routes, which are read and made as JSON values: their form for the document.
 
+use super::forms::{AnswerFormat, AnsweredCall, Tool, ToolWish};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -76,47 +77,6 @@ pub enum TemplateValue {
     Text(String),
 }
 
-/// What an answer must be.
-#[derive(Serialize, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum AnswerFormat {
-    /// Any text.
-    Text,
-    /// A JSON object.
-    JsonObject,
-    /// JSON that a schema describes.
-    JsonSchema {
-        /// The schema and its name.
-        json_schema: NamedSchema,
-    },
-    /// A text that an expression matches.
-    Regex {
-        /// The expression.
-        #[schema(min_length = 1)]
-        regex: String,
-    },
-    /// A text of a language.
-    Grammar {
-        /// The grammar, in llguidance's variant of Lark.
-        #[schema(min_length = 1)]
-        grammar: String,
-    },
-}
-
-/// A JSON schema with its name.
-#[derive(Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NamedSchema {
-    /// Of no effect.
-    name: Option<String>,
-    /// Of no effect.
-    description: Option<String>,
-    /// Of no effect: answers always keep to the schema.
-    strict: Option<bool>,
-    /// The schema.
-    schema: HashMap<String, Value>,
-}
-
 /// A chat to be answered.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -173,6 +133,10 @@ pub struct ChatRequest {
     chat_template_kwargs: Option<HashMap<String, TemplateValue>>,
     /// What the answer must be; any text where it is missing. Not together with `stop`.
     response_format: Option<AnswerFormat>,
+    /// Functions that the model may call, where its template shows them. Not together with `response_format`.
+    tools: Option<Vec<Tool>>,
+    /// `auto` where it is missing.
+    tool_choice: Option<ToolWish>,
     /// How often `max_tokens` is doubled where the answer is cut off before it is what it must be.
     #[schema(minimum = 0, maximum = 20)]
     schema_retries: Option<i64>,
@@ -235,8 +199,10 @@ pub struct AnswerUsage {
 pub struct AnswerMessage {
     /// Always `assistant`.
     role: String,
-    /// The text.
-    content: String,
+    /// The text; null where there is nothing but calls.
+    content: Option<String>,
+    /// The calls that it makes, if any.
+    tool_calls: Option<Vec<AnsweredCall>>,
 }
 
 /// One of the answers.
@@ -246,7 +212,7 @@ pub struct ChatChoice {
     index: u32,
     /// What the model says.
     message: AnswerMessage,
-    /// Why it ended: `stop` or `length`.
+    /// Why it ended: `stop`, `length` or `tool_calls`.
     finish_reason: String,
     /// Where they were asked for.
     logprobs: Option<Value>,

@@ -5,7 +5,8 @@ use super::{IMPOSSIBLE_RESPONSE_FORMAT, INVALID_RESPONSE_FORMAT, RESPONSE_FORMAT
 use llguidance::api::TopLevelGrammar;
 use llguidance::{JsonCompileOptions, ParserFactory};
 use rbee_queue::response_format::MAX_FORMAT_BYTES;
-use rbee_queue::{JobError, ResponseFormat};
+use rbee_queue::tools::{CALL_BEGINS, CALL_ENDS};
+use rbee_queue::{JobError, ResponseFormat, Tools};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -40,6 +41,9 @@ pub fn compile(factory: &ParserFactory, format: &ResponseFormat) -> Result<Compi
             format!("The form of the answer has {bytes} bytes; {MAX_FORMAT_BYTES} are possible.");
         return Err(JobError::new(RESPONSE_FORMAT_TOO_LARGE, message));
     }
+    if *format == ResponseFormat::JsonSchema(Value::Bool(false)) {
+        return Err(refusal("Unsatisfiable schema: it is false"));
+    }
     let parser = factory.create_parser(grammar(format));
     let parser = llguidance::Matcher::new(parser);
     match parser.get_error() {
@@ -61,11 +65,22 @@ fn grammar(format: &ResponseFormat) -> TopLevelGrammar {
     }
 }
 
+/// The form of the call that an answer must make, if it must make one: JSON, in the marks that the model knows.
+pub fn format_of_call(tools: &Tools, marked: bool) -> Option<ResponseFormat> {
+    let schema = tools.schema()?;
+    if !marked {
+        return Some(ResponseFormat::JsonSchema(schema));
+    }
+    let call = with_options(schema);
+    Some(ResponseFormat::Grammar(format!(
+        "start: \"{CALL_BEGINS}\\n\" call \"\\n{CALL_ENDS}\"\ncall: %json {call}\n"
+    )))
+}
+
 /// The schema with our options for its grammar, and nobody else's.
 fn with_options(schema: Value) -> Value {
     let mut schema = match schema {
         Value::Object(members) => members,
-        Value::Bool(false) => Map::from_iter([("not".to_owned(), json!({}))]),
         _ => Map::new(),
     };
     let options = JsonCompileOptions {

@@ -16,6 +16,7 @@ mod vocabulary;
 #[cfg(test)]
 mod tests;
 
+pub use compile::format_of_call;
 pub use constraint::Constraint;
 pub use mask::Mask;
 pub use matcher::Stops;

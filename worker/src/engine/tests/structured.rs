@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::grammar::{INVALID_RESPONSE_FORMAT, RESPONSE_FORMAT_TOO_LARGE};
 use proptest::prelude::*;
-use rbee_queue::{FinishReason, ResponseFormat};
+use rbee_queue::{FinishReason, ResponseFormat, ToolChoice, Tools};
 use serde_json::{Value, json};
 use std::cell::Cell;
 
@@ -142,6 +142,42 @@ fn bad_forms_fail_their_own_jobs_and_no_other() {
         assert_eq!(error.code, RESPONSE_FORMAT_TOO_LARGE, "{error:?}");
     }
     assert_eq!(records(&finished), expected);
+}
+
+#[test]
+fn call_that_must_be_made_stands_in_the_marks_that_the_template_writes() {
+    let tools = Tools {
+        tools: vec![
+            json!({"type": "function", "function": {"name": "now", "parameters": {
+                "type": "object", "properties": {"zone": {"enum": ["UTC", "CET"]}}, "required": ["zone"], "additionalProperties": false,
+            }}}),
+        ],
+        choice: ToolChoice::Required,
+    };
+    for (marked, begins) in [(false, "{"), (true, "<tool_call>\n{")] {
+        let tokenizer = Arc::new(Tokenizer::bytes());
+        let mark = if marked { "<tool_call>" } else { "" };
+        let source = format!("{{{{ tools | tojson }}}}{mark}{{{{ messages[0].content }}}}");
+        let text_face = TextFace {
+            template: Some(Arc::new(ChatTemplate::new(&source, &tokenizer).unwrap())),
+            tokenizer,
+        };
+        let (sender, mut events) = channel(EVENTS);
+        let engine = Engine::start(stub(64), text_face, options(1, 0), sender).unwrap();
+        let mut asking = job(1, "what time is it?", Params::default());
+        asking.request.params.tools = Some(tools.clone());
+        asking.request.input = Input::Prompt {
+            text: "what time is it?".into(),
+            raw: false,
+        };
+        engine.submit(asking).unwrap();
+        let record = collect(&mut events, 1).remove(&1).unwrap().0;
+        let said = text(&record);
+        assert!(said.starts_with(begins), "{said}");
+        let (rest, calls) = tools.split(said);
+        assert_eq!((rest.as_str(), calls.len()), ("", 1), "{said}");
+        assert!(calls[0].arguments.contains("zone"), "{said}");
+    }
 }
 
 #[test]
