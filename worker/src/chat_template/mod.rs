@@ -228,7 +228,7 @@ impl Compiled {
         if !compiled.shows(ContentForm::Text) && compiled.shows(ContentForm::Parts) {
             compiled.form = ContentForm::Parts;
         }
-        compiled.takes_tools = compiled.shows_tools();
+        compiled.takes_tools = source.contains("tools") && compiled.shows_tools();
         Ok(compiled)
     }
 

@@ -1,6 +1,6 @@
 //! From a form to a grammar that is ready to be matched, or to the job's error.
 
-use super::matcher::{Matcher, Stops};
+use super::matcher::{Matcher, Stops, failure};
 use super::{IMPOSSIBLE_RESPONSE_FORMAT, INVALID_RESPONSE_FORMAT, RESPONSE_FORMAT_TOO_LARGE};
 use llguidance::api::TopLevelGrammar;
 use llguidance::{JsonCompileOptions, ParserFactory};
@@ -46,9 +46,14 @@ pub fn compile(factory: &ParserFactory, format: &ResponseFormat) -> Result<Compi
     }
     let parser = factory.create_parser(grammar(format));
     let parser = llguidance::Matcher::new(parser);
-    match parser.get_error() {
-        None => Ok(Compiled { parser }),
-        Some(why) => Err(refusal(&why)),
+    if let Some(why) = parser.get_error() {
+        return Err(refusal(&why));
+    }
+    // Some turn out to be too much, or impossible, at their first token.
+    let mut trial = parser.deep_clone();
+    match trial.compute_mask() {
+        Ok(_) => Ok(Compiled { parser }),
+        Err(_) => Err(failure(&trial)),
     }
 }
 

@@ -4,7 +4,6 @@ use super::compile::refusal;
 use super::mask::Mask;
 use super::{IMPOSSIBLE_RESPONSE_FORMAT, RESPONSE_FORMAT_TOO_LARGE};
 use crate::engine::prepare::ENGINE_ERROR;
-use llguidance::api::StopReason;
 use rbee_queue::JobError;
 use std::sync::Arc;
 
@@ -88,22 +87,21 @@ impl Matcher {
     }
 
     fn failure(&self) -> JobError {
-        let why = self.parser.get_error().unwrap_or_default();
-        match self.parser.stop_reason() {
-            StopReason::NoExtensionBias => dead_end(),
-            StopReason::LexerTooComplex | StopReason::ParserTooComplex => {
-                refusal(&format!("too complex: {why}"))
-            }
-            _ if why.contains("NoExtensionBias") => dead_end(),
-            _ if why.contains("TooComplex") => refusal(&format!("too complex: {why}")),
-            _ => {
-                let message = format!(
-                    "The grammar of the answer failed inside rbee: {}.",
-                    why.lines().next().unwrap_or("no reason")
-                );
-                JobError::new(ENGINE_ERROR, message)
-            }
-        }
+        failure(&self.parser)
+    }
+}
+
+/// What a parser that has failed says of it.
+pub fn failure(parser: &llguidance::Matcher) -> JobError {
+    let why = parser.get_error().unwrap_or_default();
+    if why.contains("panic") {
+        let why = why.lines().next().unwrap_or_default();
+        let message = format!("The grammar of the answer failed inside rbee: {why}.");
+        return JobError::new(ENGINE_ERROR, message);
+    }
+    match why.contains("NoExtensionBias") {
+        true => dead_end(),
+        false => refusal(&format!("too complex: {why}")),
     }
 }
 

@@ -248,7 +248,7 @@ fn hostile() -> Vec<(&'static str, ResponseFormat)> {
     let factors: Vec<Value> = (0..12)
         .map(|at| alternatives(&format!("p{at}_"), 8))
         .collect();
-    let many: Vec<String> = (0..15_000).map(|at| format!("value number {at}")).collect();
+    let many: Vec<String> = (0..9000).map(|at| format!("value number {at}")).collect();
     let wide: serde_json::Map<String, Value> = (0..3000)
         .map(|at| {
             (
@@ -278,7 +278,7 @@ fn hostile() -> Vec<(&'static str, ResponseFormat)> {
         (
             "alternatives in alternatives",
             schema(nested(
-                16,
+                11,
                 json!({"type": "null"}),
                 &|s| json!({"anyOf": [s.clone(), {"type": "array", "items": s}]}),
             )),

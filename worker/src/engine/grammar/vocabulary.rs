@@ -33,6 +33,8 @@ fn limits() -> ParserLimits {
         step_max_items: STEP_MAX_ITEMS,
         max_lexer_states: MAX_LEXER_STATES,
         max_grammar_size: MAX_GRAMMAR_SIZE,
+        // It would spend time that no limit bounds.
+        precompute_large_lexemes: false,
         verbose_errors: false,
         ..ParserLimits::default()
     }
