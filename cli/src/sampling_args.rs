@@ -23,6 +23,11 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "K")]
     pub top_k: Option<u32>,
 
+    /// For answers with a response_format: double --max-tokens up to N times, within the context, where the form is not
+    /// complete by then [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=20))]
+    pub schema_retries: Option<u8>,
+
     /// The seed of all draws [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -37,6 +42,7 @@ impl SamplingArgs {
             ("temperature", self.temperature.map(Value::from)),
             ("top_p", self.top_p.map(Value::from)),
             ("top_k", self.top_k.map(Value::from)),
+            ("schema_retries", self.schema_retries.map(Value::from)),
         ];
         given
             .into_iter()

@@ -333,6 +333,11 @@ impl ResultIds {
         format!("chatcmpl-{}", self.digest)
     }
 
+    /// `id` of a call that a choice makes.
+    pub fn tool_call(&self, choice: u32, at: usize) -> String {
+        format!("call_{}_{choice}_{at}", self.digest)
+    }
+
     /// `id` of a text completion.
     pub fn completion(&self) -> String {
         format!("cmpl-{}", self.digest)

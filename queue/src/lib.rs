@@ -32,10 +32,12 @@ pub mod owner;
 pub mod queue;
 pub mod record;
 pub mod request;
+pub mod response_format;
 pub mod schedule;
 pub mod state;
 pub mod store;
 pub mod token;
+pub mod tools;
 mod words;
 
 pub use batch::{Batch, BatchModel, BatchSpec, Counts, Priority, RunKey};
@@ -51,5 +53,7 @@ pub use record::{
     TopLogprob, Usage,
 };
 pub use request::{Endpoint, Input, Params, Request};
+pub use response_format::ResponseFormat;
 pub use state::{BatchStatus, JobState};
 pub use store::{PostgresStore, SqliteStore, Store, StoreError};
+pub use tools::{ToolCall, ToolChoice, Tools};

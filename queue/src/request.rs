@@ -4,6 +4,8 @@
 //! input lines (that is `jsonl`) and no checks against a model's limits (that is the worker).
 
 use crate::ids::ContentHash;
+use crate::response_format::ResponseFormat;
+use crate::tools::{ToolChoice, Tools};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -13,6 +15,8 @@ pub const DEFAULT_MAX_TOKENS: u32 = 512;
 pub const MAX_CHOICES: u32 = 16;
 /// Greatest [`Params::top_logprobs`] of one request.
 pub const MAX_TOP_LOGPROBS: u8 = 20;
+/// Greatest [`Params::schema_retries`]: doubled so often, one token is longer than any context.
+pub const MAX_SCHEMA_RETRIES: u8 = 20;
 
 /// The API route a request is meant for; it decides how the input becomes a prompt and what the
 /// OpenAI-shaped answer looks like.
@@ -134,6 +138,27 @@ pub struct Params {
     pub parse_special: bool,
     /// Extra variables for the chat template.
     pub chat_template_kwargs: Map<String, Value>,
+    /// The form that the answer must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_format: Option<ResponseFormat>,
+    /// The tools that may or must be called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Tools>,
+    /// How often `max_tokens` is doubled, up to the context, for an answer whose form is not complete by then.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub schema_retries: u8,
+}
+
+impl Params {
+    /// Whether the answer must have a form: one that was asked for, or that of a call.
+    pub fn has_form(&self) -> bool {
+        let must_call = |tools: &Tools| tools.choice != ToolChoice::Auto;
+        self.response_format.is_some() || self.tools.as_ref().is_some_and(must_call)
+    }
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 impl Default for Params {
@@ -157,6 +182,9 @@ impl Default for Params {
             n: 1,
             parse_special: false,
             chat_template_kwargs: Map::new(),
+            response_format: None,
+            tools: None,
+            schema_retries: 0,
         }
     }
 }

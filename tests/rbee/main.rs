@@ -35,6 +35,7 @@ mod rerun;
 mod resume;
 mod schedules;
 mod server;
+mod structured;
 mod tensors;
 mod tokens;
 mod untrusted;

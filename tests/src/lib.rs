@@ -24,6 +24,7 @@ pub mod random;
 pub mod receiver;
 pub mod reference;
 pub mod schedules;
+pub mod schemas;
 pub mod server;
 pub mod small_disk;
 pub mod spec;

@@ -14,8 +14,10 @@ mod parse_short;
 mod reader;
 mod render;
 mod render_openai;
+mod response_format;
 mod survey;
 mod template;
+mod tools;
 
 pub use line_error::LineError;
 pub use lines::{DEFAULT_MAX_LINE_BYTES, Lines, RawLine};

@@ -219,7 +219,7 @@ mod tests {
         options.template = Some("In {{language".into());
         assert!(options.validate().is_err());
         options.template = None;
-        options.overrides = Map::from_iter([("tools".to_owned(), json!([{}]))]);
+        options.overrides = Map::from_iter([("functions".to_owned(), json!([{}]))]);
         assert!(matches!(
             options.validate(),
             Err(OptionsError::Unsupported { .. })

@@ -4,7 +4,11 @@
 //! Owns no precedence between line and batch (that is `parse`).
 
 use super::line_error::LineError;
-use crate::request::{DEFAULT_MAX_TOKENS, Endpoint, MAX_CHOICES, MAX_TOP_LOGPROBS, Params};
+use super::{response_format, tools};
+use crate::request::{
+    DEFAULT_MAX_TOKENS, Endpoint, MAX_CHOICES, MAX_SCHEMA_RETRIES, MAX_TOP_LOGPROBS, Params,
+};
+use crate::response_format::ResponseFormat;
 use serde_json::{Map, Value};
 
 /// Greatest `max_tokens`; clients write it for "as many as fit".
@@ -19,7 +23,7 @@ const MAX_STOP_TOKEN_IDS: usize = 1024;
 const MAX_REPETITION_PENALTY: f64 = 10.0;
 
 /// The parameters that change an answer and that rbee supports.
-pub const PARAMS: [&str; 18] = [
+pub const PARAMS: [&str; 22] = [
     "max_tokens",
     "max_completion_tokens",
     "temperature",
@@ -38,6 +42,10 @@ pub const PARAMS: [&str; 18] = [
     "n",
     "parse_special",
     "chat_template_kwargs",
+    "response_format",
+    "schema_retries",
+    "tools",
+    "tool_choice",
 ];
 
 /// True for a supported body parameter (not for `model`, `messages` and `prompt`).
@@ -67,9 +75,8 @@ pub fn is_harmless(name: &str) -> bool {
 /// unsupported ones, or has the value that asks for nothing.
 pub fn unsupported(name: &str, value: &Value) -> Option<&'static str> {
     let asks_nothing = match name {
-        "response_format" => value.get("type").is_some_and(|kind| kind == "text"),
-        "tool_choice" | "function_call" => value == "none" || value == "auto",
-        "tools" | "functions" | "logit_bias" => is_empty(value),
+        "function_call" => value == "none" || value == "auto",
+        "functions" | "logit_bias" => is_empty(value),
         "modalities" => value
             .as_array()
             .is_some_and(|all| all.iter().all(|m| m == "text")),
@@ -85,9 +92,9 @@ pub fn unsupported(name: &str, value: &Value) -> Option<&'static str> {
         return None;
     }
     Some(match name {
-        "response_format" | "guided_json" | "guided_regex" | "guided_choice" | "guided_grammar"
-        | "structured_outputs" | "grammar" | "json_schema" => "constrained output is not supported",
-        "tools" | "tool_choice" | "functions" | "function_call" => "tool calls are not supported",
+        "guided_json" | "guided_regex" | "guided_choice" | "guided_grammar"
+        | "structured_outputs" | "grammar" | "json_schema" => "not supported; use response_format",
+        "functions" | "function_call" => "not supported; use tools and tool_choice",
         "modalities" | "audio" => "only text is supported",
         "reasoning_effort" | "verbosity" => {
             "not supported; where the model's template has a variable for it, use chat_template_kwargs"
@@ -108,6 +115,10 @@ fn is_empty(value: &Value) -> bool {
 
 /// Checks one parameter by itself.
 pub fn check_one(name: &str, value: &Value) -> Result<(), LineError> {
+    if name == "tool_choice" {
+        // Which tools there are is each line's matter.
+        return Ok(());
+    }
     let map = Map::from_iter([(name.to_owned(), value.clone())]);
     let endpoint = if name == "logprobs" && value.is_number() {
         Endpoint::Completions
@@ -130,6 +141,24 @@ pub fn read(
         None => given.integer("max_tokens", 1, MAX_MAX_TOKENS)?,
     };
     let (logprobs, top_logprobs) = given.logprobs(endpoint)?;
+    let stop = given.stop()?;
+    let response_format = given.response_format()?;
+    if response_format.is_some() && !stop.is_empty() {
+        let why = "with response_format the answer ends where its form does: leave one out";
+        return Err(LineError::invalid("stop", why));
+    }
+    let tools = tools::read(given.get("tools"), given.get("tool_choice"))?;
+    if tools.is_some() && response_format.is_some() {
+        let why =
+            "an answer that has a form calls no tools: leave one out, or set tool_choice to none";
+        return Err(LineError::invalid("tools", why));
+    }
+    let must_call = tools.as_ref().is_some_and(|tools| tools.schema().is_some());
+    if must_call && !stop.is_empty() {
+        let why = "with this tool_choice the answer ends where its call does: leave one out";
+        return Err(LineError::invalid("stop", why));
+    }
+    let retries = given.integer("schema_retries", 0, u64::from(MAX_SCHEMA_RETRIES))?;
     Ok(Params {
         max_tokens: max_tokens.map_or(DEFAULT_MAX_TOKENS, |tokens| tokens as u32),
         temperature: given.float("temperature", 0.0, 2.0)?.unwrap_or(temperature),
@@ -143,7 +172,7 @@ pub fn read(
         frequency_penalty: given.float("frequency_penalty", -2.0, 2.0)?.unwrap_or(0.0),
         presence_penalty: given.float("presence_penalty", -2.0, 2.0)?.unwrap_or(0.0),
         seed: given.seed()?,
-        stop: given.stop()?,
+        stop,
         stop_token_ids: given.stop_token_ids()?,
         ignore_eos: given.boolean("ignore_eos")?.unwrap_or(false),
         logprobs,
@@ -151,6 +180,12 @@ pub fn read(
         n: given.integer("n", 1, u64::from(MAX_CHOICES))?.unwrap_or(1) as u32,
         parse_special: given.boolean("parse_special")?.unwrap_or(false),
         chat_template_kwargs: given.kwargs()?,
+        // Without a form it would change the job's key and nothing else.
+        schema_retries: retries
+            .filter(|_| must_call || response_format.is_some())
+            .map_or(0, |retries| retries as u8),
+        response_format,
+        tools,
     })
 }
 
@@ -306,6 +341,11 @@ impl<'a> Given<'a> {
             }
             Some(other) => Err(LineError::wrong_type("logprobs", "true or false", other)),
         }
+    }
+
+    fn response_format(&self) -> Result<Option<ResponseFormat>, LineError> {
+        let given = self.get("response_format").map(response_format::read);
+        given.transpose().map(Option::flatten)
     }
 
     fn kwargs(&self) -> Result<Map<String, Value>, LineError> {

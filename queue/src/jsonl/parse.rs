@@ -172,6 +172,10 @@ pub(super) fn raw_prompt(
             "this prompt is continued as it stands, it has no place for a system message",
         ));
     }
+    if params.tools.is_some() {
+        let why = "this prompt is continued as it stands, it has no place for tools";
+        return Err(LineError::unsupported("tools", why));
+    }
     if merged.get("parse_special").is_none_or(Value::is_null) {
         params.parse_special = true;
     }

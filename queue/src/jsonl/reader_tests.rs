@@ -117,11 +117,23 @@ fn each_kind_of_bad_line_has_its_code() {
             "invalid_value",
         ),
         (
-            r#"{"prompt": "a", "response_format": {"type": "json_object"}}"#,
+            r#"{"prompt": "a", "response_format": {"type": "json"}}"#,
+            "invalid_value",
+        ),
+        (
+            r#"{"prompt": "a", "response_format": {"type": "json_object"}, "stop": "}"}"#,
+            "invalid_value",
+        ),
+        (
+            r#"{"prompt": "a", "guided_json": {"type": "object"}}"#,
             "unsupported",
         ),
         (
             r#"{"prompt": "a", "tools": [{"type": "function"}]}"#,
+            "invalid_value",
+        ),
+        (
+            r#"{"prompt": "a", "raw": true, "tools": [{"type": "function", "function": {"name": "f"}}]}"#,
             "unsupported",
         ),
         (r#"{"prompt": "a", "model": ""}"#, "invalid_value"),
@@ -165,6 +177,30 @@ fn parameters_that_ask_for_nothing_are_ignored() {
             "logit_bias": {}, "modalities": ["text"], "seed": null, "stop": null,
             "reasoning_effort": null, "future_parameter": null}}"#,
     );
+}
+
+#[test]
+fn form_of_an_answer_is_part_of_what_makes_lines_equal() {
+    let form = r#""response_format": {"type": "json_schema", "json_schema": {"schema": "#;
+    let hash = |rest: &str| {
+        let line = format!(r#"{{"prompt": "a"{rest}}}"#);
+        parse_line(line.as_bytes(), &LineOptions::new("m")).content(line.as_bytes())
+    };
+    let schema = |schema: &str, rest: &str| hash(&format!(", {form}{schema}}}}}{rest}"));
+    let (ab, ba) = (
+        r#"{"properties": {"a": {}, "b": {}}}"#,
+        r#"{"properties": {"b": {}, "a": {}}}"#,
+    );
+    assert_eq!(schema(ab, ""), schema(ab, ""));
+    assert_ne!(
+        schema(ab, ""),
+        schema(ba, ""),
+        "properties are answered in their order"
+    );
+    assert_ne!(schema(ab, ""), hash(""));
+    assert_ne!(schema(ab, ""), schema(ab, r#", "schema_retries": 2"#));
+    assert_eq!(hash(r#", "schema_retries": 2"#), hash(""));
+    assert_eq!(hash(r#", "response_format": {"type": "text"}"#), hash(""));
 }
 
 #[test]

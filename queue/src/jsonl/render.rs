@@ -7,7 +7,9 @@ use super::options::LineOptions;
 use super::parse::{CustomId, ParsedLine, Shape, parse_line};
 use super::render_openai;
 use crate::ids::{JobIndex, JobKey, ModelSha, ResultIds};
-use crate::record::{Choice, Completed, JobError, JobStats, Outcome, ResultRecord, TokenLogprob};
+use crate::record::{
+    Choice, Completed, FinishReason, JobError, JobStats, Outcome, ResultRecord, TokenLogprob,
+};
 use serde_json::{Map, Value, json};
 
 /// How results are written.
@@ -110,6 +112,14 @@ impl Renderer {
     }
 }
 
+/// What a choice says.
+pub(super) struct Said {
+    pub text: String,
+    pub reason: &'static str,
+    /// OpenAI's `tool_calls`, if it makes any.
+    pub calls: Option<Value>,
+}
+
 impl Context<'_> {
     /// The id that the result line shows: the line's own, else its index.
     pub fn custom_id(&self) -> Value {
@@ -126,6 +136,36 @@ impl Context<'_> {
     /// The error with the physical line that it is about.
     pub fn error(&self, error: &JobError) -> Value {
         json!({"code": error.code, "message": error.message, "line": self.answer.number})
+    }
+
+    /// What a choice says, apart from the tools that it calls.
+    pub fn said(&self, choice: &Choice) -> Said {
+        let request = self.parsed.request.as_ref().ok();
+        let tools = request.and_then(|request| request.params.tools.as_ref());
+        let (text, calls) = match tools {
+            Some(tools) => tools.split(&choice.text),
+            None => (choice.text.clone(), Vec::new()),
+        };
+        let reason = match choice.finish_reason {
+            FinishReason::Stop if !calls.is_empty() => "tool_calls",
+            reason => reason.as_str(),
+        };
+        let calls: Vec<Value> = calls
+            .iter()
+            .enumerate()
+            .map(|(at, call)| {
+                json!({
+                    "id": self.ids.tool_call(choice.index, at),
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": call.arguments},
+                })
+            })
+            .collect();
+        Said {
+            text,
+            reason,
+            calls: (!calls.is_empty()).then_some(Value::Array(calls)),
+        }
     }
 
     /// Adds what differs from run to run, where it is asked for.
@@ -147,7 +187,7 @@ fn short(context: &Context<'_>) -> Map<String, Value> {
     line.insert("id".into(), context.custom_id());
     line.insert("index".into(), context.answer.index.0.into());
     match &context.answer.record.outcome {
-        Outcome::Completed(completed) => short_answer(&mut line, completed),
+        Outcome::Completed(completed) => short_answer(&mut line, context, completed),
         Outcome::Failed(error) => {
             line.insert("text".into(), Value::Null);
             line.insert("finish_reason".into(), Value::Null);
@@ -160,31 +200,45 @@ fn short(context: &Context<'_>) -> Map<String, Value> {
     line
 }
 
-fn short_answer(line: &mut Map<String, Value>, completed: &Completed) {
+fn short_answer(line: &mut Map<String, Value>, context: &Context<'_>, completed: &Completed) {
     let first = completed.choices.first();
+    let said = first.map(|choice| context.said(choice));
     line.insert(
         "text".into(),
-        first.map(|choice| choice.text.as_str()).into(),
+        said.as_ref().map(|said| said.text.as_str()).into(),
     );
-    let reason = first.map(|choice| choice.finish_reason.as_str());
-    line.insert("finish_reason".into(), reason.into());
+    line.insert(
+        "finish_reason".into(),
+        said.as_ref().map(|said| said.reason).into(),
+    );
+    if let Some(calls) = said.and_then(|said| said.calls) {
+        line.insert("tool_calls".into(), calls);
+    }
     if let Some(logprobs) = first.and_then(|choice| choice.logprobs.as_deref()) {
         line.insert("logprobs".into(), token_logprobs(logprobs));
     }
     if completed.choices.len() > 1 {
-        let choices = completed.choices.iter().map(short_choice).collect();
+        let choices = completed
+            .choices
+            .iter()
+            .map(|choice| short_choice(context, choice))
+            .collect();
         line.insert("choices".into(), choices);
     }
     line.insert("usage".into(), usage(completed));
     line.insert("error".into(), Value::Null);
 }
 
-fn short_choice(choice: &Choice) -> Value {
+fn short_choice(context: &Context<'_>, choice: &Choice) -> Value {
+    let said = context.said(choice);
     let mut value = json!({
         "index": choice.index,
-        "text": choice.text,
-        "finish_reason": choice.finish_reason.as_str(),
+        "text": said.text,
+        "finish_reason": said.reason,
     });
+    if let Some(calls) = said.calls {
+        value["tool_calls"] = calls;
+    }
     if let Some(logprobs) = &choice.logprobs {
         value["logprobs"] = token_logprobs(logprobs);
     }

@@ -43,7 +43,10 @@ fn body(context: &Context<'_>, completed: &Completed) -> Value {
     let choices: Vec<Value> = completed
         .choices
         .iter()
-        .map(if text { text_choice } else { chat_choice })
+        .map(|choice| match text {
+            true => text_choice(choice),
+            false => chat_choice(context, choice),
+        })
         .collect();
     let created = if context.with_stats {
         context.answer.finished_at_s
@@ -75,16 +78,24 @@ fn fingerprint(context: &Context<'_>) -> Option<String> {
     Some(format!("fp_{numerics}_{model}"))
 }
 
-fn chat_choice(choice: &Choice) -> Value {
+fn chat_choice(context: &Context<'_>, choice: &Choice) -> Value {
+    let said = context.said(choice);
     let logprobs = choice
         .logprobs
         .as_deref()
         .map(|tokens| json!({"content": token_logprobs(tokens), "refusal": null}));
+    let mut message = json!({"role": "assistant", "content": said.text, "refusal": null});
+    if let Some(calls) = said.calls {
+        if said.text.is_empty() {
+            message["content"] = Value::Null;
+        }
+        message["tool_calls"] = calls;
+    }
     json!({
         "index": choice.index,
-        "message": {"role": "assistant", "content": choice.text, "refusal": null},
+        "message": message,
         "logprobs": logprobs,
-        "finish_reason": choice.finish_reason.as_str(),
+        "finish_reason": said.reason,
     })
 }
 

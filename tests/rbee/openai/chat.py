@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from typing import Literal
 
 import openai
 from openai import AsyncOpenAI, OpenAI
+from pydantic import BaseModel, Field
 
 MODEL = "smollm2-135m"
 ASKED = [{"role": "user", "content": "Name a colour."}]
@@ -119,6 +121,49 @@ def texts_are_continued():
     assert "".join(choice.text for chunk in stream for choice in chunk.choices) == choice.text
 
 
+def answers_are_instances_of_a_model():
+    class Review(BaseModel):
+        verdict: Literal["good", "bad"]
+        stars: int = Field(ge=1, le=5)
+        dishes: list[Literal["soup", "bread", "cake"]] = Field(max_length=2)
+
+    asked = [{"role": "user", "content": "The soup was cold. Rate it."}]
+    parsed = client.chat.completions.parse(
+        model=MODEL, messages=asked, response_format=Review, max_tokens=100, temperature=0
+    )
+    review = parsed.choices[0].message.parsed
+    assert isinstance(review, Review) and 1 <= review.stars <= 5, parsed
+    with client.chat.completions.stream(
+        model=MODEL, messages=asked, response_format=Review, max_tokens=100, temperature=0
+    ) as stream:
+        stream.until_done()
+        assert stream.get_final_completion().choices[0].message.parsed == review
+    answer = client.chat.completions.create(
+        model=MODEL, messages=asked, response_format={"type": "json_object"}, max_tokens=200, temperature=0
+    )
+    if answer.choices[0].finish_reason == "stop":
+        assert isinstance(json.loads(answer.choices[0].message.content), dict)
+    try:
+        client.chat.completions.parse(
+            model=MODEL, messages=asked, response_format=Review, max_tokens=2, temperature=0
+        )
+    except openai.LengthFinishReasonError:
+        pass
+    else:
+        raise AssertionError("an answer that is cut off was parsed")
+    schema = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
+    try:
+        client.chat.completions.create(
+            model=MODEL,
+            messages=asked,
+            response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+        )
+    except openai.BadRequestError as error:
+        assert error.code == "invalid_response_format" and "uniqueItems" in error.message, error
+    else:
+        raise AssertionError("a schema that cannot be kept to was taken")
+
+
 async def many_ask_at_once():
     async with AsyncOpenAI() as many:
 
@@ -177,6 +222,7 @@ usage_comes_last_where_it_is_wanted(answer)
 several_choices_and_their_logprobs()
 sampling_is_as_it_is_asked_for()
 texts_are_continued()
+answers_are_instances_of_a_model()
 asyncio.run(many_ask_at_once())
 models_are_listed()
 prompt_that_is_too_long_has_its_status_even_as_a_stream()

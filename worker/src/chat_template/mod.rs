@@ -30,6 +30,7 @@ mod values;
 use std::collections::{BTreeSet, HashSet};
 
 use minijinja::{Environment, Value as TemplateValue};
+use rbee_queue::tools::CALL_BEGINS;
 use serde_json::{Map, Value, json};
 
 use crate::tokenizer::{Segment, Tokenizer, is_markable};
@@ -71,12 +72,16 @@ pub struct ChatTemplate {
     tools: Option<Compiled>,
     bos: String,
     eos: String,
+    /// It writes [`CALL_BEGINS`].
+    marks_calls: bool,
 }
 
 /// One template, with what must be known to mark a user's text.
 struct Compiled {
     environment: Environment<'static>,
     form: ContentForm,
+    /// Tools show up in the text.
+    takes_tools: bool,
     /// Private-use characters in the source, which cannot be marks.
     taken: HashSet<char>,
     /// Marks every character that a control token holds.
@@ -99,6 +104,7 @@ impl ChatTemplate {
             tools: None,
             bos,
             eos,
+            marks_calls: source.contains(CALL_BEGINS),
         })
     }
 
@@ -109,7 +115,18 @@ impl ChatTemplate {
         tokenizer: &Tokenizer,
     ) -> Result<ChatTemplate, TemplateError> {
         self.tools = Some(Compiled::new(source, tokenizer)?);
+        self.marks_calls = source.contains(CALL_BEGINS);
         Ok(self)
+    }
+
+    /// Whether tools show up in the prompt.
+    pub fn takes_tools(&self) -> bool {
+        self.tools.as_ref().unwrap_or(&self.plain).takes_tools
+    }
+
+    /// Whether the model is taught to put calls between [`CALL_BEGINS`] and its counterpart.
+    pub fn marks_calls(&self) -> bool {
+        self.marks_calls
     }
 
     /// The prompt for a conversation.
@@ -201,6 +218,7 @@ impl Compiled {
         let mut compiled = Compiled {
             environment,
             form: ContentForm::Text,
+            takes_tools: false,
             taken: source.chars().filter(|c| is_private_use(*c)).collect(),
             full: MarkRule::always(markable(&controls)),
             careful: careful_rule(source, &controls).ok_or_else(|| TemplateError::Invalid {
@@ -210,19 +228,37 @@ impl Compiled {
         if !compiled.shows(ContentForm::Text) && compiled.shows(ContentForm::Parts) {
             compiled.form = ContentForm::Parts;
         }
+        compiled.takes_tools = source.contains("tools") && compiled.shows_tools();
         Ok(compiled)
     }
 
     /// Whether a message with its content in this form shows up as its bare text.
     fn shows(&self, form: ContentForm) -> bool {
-        let message = json!({"role": "user", "content": PROBE});
-        let Value::Object(message) = message else {
-            return false;
-        };
+        let rendered = self.probed(form, PROBE, None);
+        // A list that is printed as a whole shows its syntax as well.
+        rendered.is_some_and(|text| {
+            text.contains(PROBE) && !text.contains("'text'") && !text.contains("\"text\"")
+        })
+    }
+
+    /// Whether the name of a tool shows up.
+    fn shows_tools(&self) -> bool {
+        let function = json!({"name": PROBE, "description": "", "parameters": {"type": "object", "properties": {}}});
+        let tools = [json!({"type": "function", "function": function})];
+        let rendered = self.probed(self.form, "", Some(&tools));
+        rendered.is_some_and(|text| text.contains(PROBE))
+    }
+
+    /// A conversation of one message of the user's.
+    fn probed(&self, form: ContentForm, content: &str, tools: Option<&[Value]>) -> Option<String> {
+        let message = Map::from_iter([
+            ("role".to_owned(), Value::from("user")),
+            ("content".to_owned(), Value::from(content)),
+        ]);
         let empty = TemplateValue::from("");
         let conversation = Conversation {
             messages: messages::in_form(&[message], form),
-            tools: None,
+            tools,
             kwargs: &Map::new(),
             fixed: [
                 ("bos_token", empty.clone()),
@@ -232,8 +268,7 @@ impl Compiled {
             ],
         };
         let rendered = on_deep_stack(|| self.render_once(&conversation, None, BASE_FUEL));
-        // A list that is printed as a whole shows its syntax as well.
-        matches!(rendered, Ok(Ok(text)) if text.contains(PROBE) && !text.contains("'text'") && !text.contains("\"text\""))
+        rendered.ok()?.ok()
     }
 
     fn render(&self, conversation: &Conversation<'_>) -> Result<Vec<Segment>, TemplateError> {

@@ -1,11 +1,12 @@
 //! The engine's handle and its threads: two that prepare jobs, one that steps.
 
+use super::grammar::Grammars;
 use super::inbox::Message;
 use super::job::{EngineJob, SubmitError};
 use super::meter::Meter;
 use super::options::{EngineOptions, EngineStats, MAX_SLOTS};
 use super::planner::{Capacity, Planner};
-use super::prepare::{ENGINE_ERROR, Limits, PreparedJob, TextFace, prepare};
+use super::prepare::{ENGINE_ERROR, Limits, PreparedJob, TextFace, constrain, prepare};
 use super::run::{StepLoop, StepStart};
 use super::shared::{EnterError, EventPort, JobControl, Shared};
 use super::step::{BLOCK_TOKENS, StepModel};
@@ -65,10 +66,12 @@ impl Engine {
             threads: Vec::new(),
         };
         let submitted = Arc::new(Mutex::new(submitted));
+        let grammars = Arc::new(Grammars::new(Arc::clone(&text.tokenizer)));
         for number in 0..PREPARE_THREADS {
             let preparer = Preparer {
                 submitted: Arc::clone(&submitted),
                 text: text.clone(),
+                grammars: Arc::clone(&grammars),
                 limits,
                 inbox: inbox.clone(),
                 port: port.clone(),
@@ -203,6 +206,7 @@ fn lay_out(model: &dyn StepModel, options: &EngineOptions) -> (Planner, Limits) 
 struct Preparer {
     submitted: Arc<Mutex<Receiver<Submission>>>,
     text: TextFace,
+    grammars: Arc<Grammars>,
     limits: Limits,
     inbox: Sender<Message>,
     port: EventPort,
@@ -240,7 +244,11 @@ impl Preparer {
     }
 
     fn prepare(&self, job: EngineJob) -> Result<PreparedJob, JobError> {
-        let prepared = catch_unwind(AssertUnwindSafe(|| prepare(&self.text, self.limits, job)));
+        let prepared = catch_unwind(AssertUnwindSafe(|| {
+            let mut prepared = prepare(&self.text, self.limits, job)?;
+            constrain(&self.grammars, &self.text, self.limits, &mut prepared)?;
+            Ok(prepared)
+        }));
         prepared.unwrap_or_else(|panic| {
             let why = forward::panic_text(panic.as_ref());
             let message = format!("Preparing the prompt failed inside rbee: {why}.");

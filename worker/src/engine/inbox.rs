@@ -60,7 +60,13 @@ impl StepLoop {
 
     /// Makes the sequences of a job that comes in.
     fn enter(&mut self, prepared: PreparedJob, control: Arc<JobControl>) {
-        let PreparedJob { job, prompt, ends } = prepared;
+        let PreparedJob {
+            job,
+            prompt,
+            ends,
+            constraints,
+        } = prepared;
+        let mut constraints = constraints.into_iter();
         let mut live = LiveJob::new(&job, prompt.len(), control);
         if live.control.cancelled.load(Ordering::Acquire) {
             self.ended.push((live, failure(JobError::cancelled())));
@@ -90,6 +96,7 @@ impl StepLoop {
                 prompt: prompt.clone(),
                 sampler: Sampler::new(params, &prompt, randomness),
                 ends: ends.clone(),
+                constraint: constraints.next(),
                 answer: AnswerOptions {
                     stop: &params.stop,
                     logprobs: params.logprobs,

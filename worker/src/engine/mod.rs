@@ -7,6 +7,7 @@
 pub mod blocks;
 pub mod candidates;
 pub mod forward;
+pub mod grammar;
 mod handle;
 mod inbox;
 pub mod job;

@@ -3,10 +3,12 @@
 //! It runs on its own threads, off the step thread, so that a prompt of many megabytes does not hold up the batch. What
 //! fails here is a verdict about the job, but for [`OUT_OF_MEMORY`].
 
+use super::grammar::{self, Constraint, Grammars, Stops};
 use super::job::EngineJob;
 use super::sequence::Ends;
 use crate::chat_template::{ChatInput, ChatTemplate};
 use crate::tokenizer::{Segment, Tokenizer};
+use rbee_queue::request::MAX_SCHEMA_RETRIES;
 use rbee_queue::{Endpoint, Input, JobError};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -19,6 +21,8 @@ pub const EMPTY_PROMPT: &str = "empty_prompt";
 pub const NO_CHAT_TEMPLATE: &str = "no_chat_template";
 /// The chat template refused the messages.
 pub const TEMPLATE_ERROR: &str = "template_error";
+/// Tools for a model whose template does not show them.
+pub const TOOLS_NOT_SUPPORTED: &str = "tools_not_supported";
 /// What is asked for is not an answer in text.
 pub const UNSUPPORTED_ENDPOINT: &str = "unsupported_endpoint";
 /// A parameter is out of its range.
@@ -57,6 +61,8 @@ pub struct PreparedJob {
     pub prompt: Vec<u32>,
     /// What ends each of its choices.
     pub ends: Ends,
+    /// What holds each of its choices to a form; empty if they are free.
+    pub constraints: Vec<Constraint>,
 }
 
 /// Renders, tokenises and checks a job.
@@ -65,6 +71,7 @@ pub struct PreparedJob {
 /// With the job's error when it cannot run.
 pub fn prepare(text: &TextFace, limits: Limits, job: EngineJob) -> Result<PreparedJob, JobError> {
     check(&job)?;
+    check_tools(text, &job)?;
     let segments = render(text, &job)?;
     let prompt = text.tokenizer.encode_prompt(&segments);
     drop(segments);
@@ -72,11 +79,42 @@ pub fn prepare(text: &TextFace, limits: Limits, job: EngineJob) -> Result<Prepar
     let params = &job.request.params;
     let ends = Ends::new(
         text.tokenizer.stop_tokens(),
-        params.ignore_eos,
+        // An answer with a form ends where its form does, if not before.
+        params.ignore_eos && !params.has_form(),
         &params.stop_token_ids,
         limit,
     );
-    Ok(PreparedJob { job, prompt, ends })
+    Ok(PreparedJob {
+        job,
+        prompt,
+        ends,
+        constraints: Vec::new(),
+    })
+}
+
+/// Holds a prepared job to the form that it asks for.
+///
+/// # Errors
+/// With the job's error when no answer can have that form.
+pub fn constrain(
+    grammars: &Grammars,
+    text: &TextFace,
+    limits: Limits,
+    prepared: &mut PreparedJob,
+) -> Result<(), JobError> {
+    let params = &prepared.job.request.params;
+    let marked = (text.template.as_ref()).is_some_and(|template| template.marks_calls());
+    let call = (params.tools.as_ref()).and_then(|tools| grammar::format_of_call(tools, marked));
+    let Some(format) = params.response_format.as_ref().or(call.as_ref()) else {
+        return Ok(());
+    };
+    let stops = Arc::new(Stops {
+        tokens: prepared.ends.stop_tokens.clone(),
+        last_resort: params.ignore_eos,
+        vocabulary: limits.vocab_size,
+    });
+    prepared.constraints = grammars.constraints(format, &stops, params.n)?;
+    Ok(())
 }
 
 fn check(job: &EngineJob) -> Result<(), JobError> {
@@ -97,6 +135,18 @@ fn check(job: &EngineJob) -> Result<(), JobError> {
         return Err(JobError::new(INVALID_PARAMETER, message));
     }
     Ok(())
+}
+
+fn check_tools(text: &TextFace, job: &EngineJob) -> Result<(), JobError> {
+    let template = text.template.as_ref();
+    let shown = template.is_some_and(|template| template.takes_tools());
+    if job.request.params.tools.is_none() || shown {
+        return Ok(());
+    }
+    Err(JobError::new(
+        TOOLS_NOT_SUPPORTED,
+        "The model's chat template has no place for `tools`: leave them out, or use a model that was trained to call tools.",
+    ))
 }
 
 fn render(text: &TextFace, job: &EngineJob) -> Result<Vec<Segment>, JobError> {
@@ -127,7 +177,7 @@ fn render_chat(
 ) -> Result<Vec<Segment>, JobError> {
     let input = ChatInput {
         messages,
-        tools: None,
+        tools: (job.request.params.tools.as_ref()).map(|tools| tools.tools.as_slice()),
         kwargs: &job.request.params.chat_template_kwargs,
         date: &job.template_date,
         add_generation_prompt: true,
@@ -139,6 +189,9 @@ fn render_chat(
 }
 
 /// How many tokens the answer may have: `max_tokens`, cut at the end of the context.
+///
+/// A retry of an answer whose form was not complete would draw the same tokens again and go on from there, so retries with
+/// twice the tokens are one longer answer.
 fn answer_limit(job: &EngineJob, prompt: &[u32], limits: Limits) -> Result<u32, JobError> {
     let context = limits.context_len;
     if prompt.is_empty() {
@@ -160,7 +213,9 @@ fn answer_limit(job: &EngineJob, prompt: &[u32], limits: Limits) -> Result<u32, 
         return Err(JobError::new(CONTEXT_LENGTH_EXCEEDED, message));
     }
     let room = context - prompt.len();
-    let limit = (job.request.params.max_tokens as usize).min(room);
+    let params = &job.request.params;
+    let wanted = u64::from(params.max_tokens) << params.schema_retries.min(MAX_SCHEMA_RETRIES);
+    let limit = usize::try_from(wanted).map_or(room, |wanted| wanted.min(room));
     // The last token is given out, never computed.
     let positions = prompt.len() + limit - 1;
     if positions > limits.kv_positions {
@@ -177,7 +232,7 @@ fn answer_limit(job: &EngineJob, prompt: &[u32], limits: Limits) -> Result<u32, 
 mod tests {
     use super::*;
     use crate::engine::Priority;
-    use rbee_queue::{JobKey, Params, Request};
+    use rbee_queue::{JobKey, Params, Request, ToolChoice, Tools};
 
     const LIMITS: Limits = Limits {
         context_len: 20,
@@ -250,6 +305,23 @@ mod tests {
     }
 
     #[test]
+    fn retries_for_a_form_double_the_tokens_up_to_the_context() {
+        let roomy = Limits {
+            kv_positions: 64,
+            ..LIMITS
+        };
+        let limit = |schema_retries| {
+            let mut job = raw("0123456789", 2);
+            job.request.params.schema_retries = schema_retries;
+            prepare(&face(None), roomy, job).map(|prepared| prepared.ends.limit)
+        };
+        assert_eq!(limit(0), Ok(2));
+        assert_eq!(limit(2), Ok(8));
+        assert_eq!(limit(3), Ok(10));
+        assert_eq!(limit(20), Ok(10));
+    }
+
+    #[test]
     fn prompt_that_fills_the_context_fails_with_its_length() {
         let error = prepare(&face(None), LIMITS, raw(&"x".repeat(20), 1)).unwrap_err();
         assert_eq!(error.code, CONTEXT_LENGTH_EXCEEDED);
@@ -277,6 +349,28 @@ mod tests {
             code(prepare(&face(None), LIMITS, embedding)),
             UNSUPPORTED_ENDPOINT
         );
+    }
+
+    #[test]
+    fn tools_need_a_template_that_shows_them() {
+        let tool = serde_json::json!({"type": "function", "function": {"name": "f"}});
+        let mut calling = raw("a", 2);
+        calling.request.input = Input::Prompt {
+            text: "a".into(),
+            raw: false,
+        };
+        calling.request.params.tools = Some(Tools {
+            tools: vec![tool],
+            choice: ToolChoice::Auto,
+        });
+        let prepared = |template| prepare(&face(template), LIMITS, calling.clone());
+        assert_eq!(code(prepared(None)), TOOLS_NOT_SUPPORTED);
+        let plain = "{{ messages[0].content }}";
+        assert_eq!(code(prepared(Some(plain))), TOOLS_NOT_SUPPORTED);
+        let shown =
+            "{% for t in tools %}{{ t.function.name }}{% endfor %}{{ messages[0].content }}";
+        let bytes = "fa".bytes().map(u32::from).collect::<Vec<u32>>();
+        assert_eq!(prepared(Some(shown)).unwrap().prompt, bytes);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::live_job::LiveJob;
 use super::planner::{Plan, PlannedChunk, Planner, SeqKey};
 use super::prepare::{ENGINE_ERROR, TextFace};
 use super::sampler::{Sampled, Scratch};
-use super::sequence::{Delta, Sequence};
+use super::sequence::{Delta, DrawError, Sequence};
 use super::shared::{EventPort, Shared};
 use super::speed::ChunkSizer;
 use super::step::{SeqChunk, StepError, StepModel};
@@ -47,12 +47,12 @@ thread_local! {
 impl Draw<'_> {
     fn sample(&mut self) -> ChunkEnd {
         let sampled = catch_unwind(AssertUnwindSafe(|| {
-            let (sampler, position) = self.sequence.sampler();
-            SCRATCH.with_borrow_mut(|scratch| sampler.sample(self.row, position, scratch))
+            SCRATCH.with_borrow_mut(|scratch| self.sequence.draw(self.row, scratch))
         }));
         match sampled {
             Ok(Ok(sampled)) => ChunkEnd::Token(sampled),
-            Ok(Err(error)) => {
+            Ok(Err(DrawError::Form(error))) => ChunkEnd::Failed(error),
+            Ok(Err(DrawError::NotFinite(error))) => {
                 ChunkEnd::Failed(JobError::new(NAN_LOGITS, sentence(&error.to_string())))
             }
             Err(panic) => ChunkEnd::Failed(panic_failure(

@@ -6,13 +6,16 @@
 //! 3. Penalties. `repetition_penalty` looks at the tokens of prompt and answer (as transformers and vLLM do): a positive
 //!    logit is divided by it, another multiplied. `frequency_penalty` times the number of occurrences and
 //!    `presence_penalty` are then subtracted, for tokens of the answer only (as OpenAI and vLLM do).
-//! 4. Temperature below [`GREEDY_BELOW`]: arg-max, ties to the lowest id. The rest does not apply.
-//! 5. Weights `exp((logit - max) / temperature)`.
-//! 6. `top_k`, then `top_p` (the smallest head that has the mass, of what top_k left), then `min_p` (relative to the
+//! 4. An answer that has a form: all tokens but those that may come next are left out. Steps 5 to 8 see the others only;
+//!    log-probabilities are those of step 2, so the likeliest tokens may be ones that were not allowed.
+//! 5. Temperature below [`GREEDY_BELOW`]: arg-max, ties to the lowest id. The rest does not apply.
+//! 6. Weights `exp((logit - max) / temperature)`.
+//! 7. `top_k`, then `top_p` (the smallest head that has the mass, of what top_k left), then `min_p` (relative to the
 //!    likeliest token). Equal logits are ordered by id.
-//! 7. A walk in vocabulary order over the weights left, until their sum exceeds the draw times their total.
+//! 8. A walk in vocabulary order over the weights left, until their sum exceeds the draw times their total.
 
 use super::candidates::{self, Candidate};
+use super::grammar::Mask;
 use super::randomness::Randomness;
 use super::weights::{self, Kept, Weigher};
 use crate::kernels::{math, vocab};
@@ -116,6 +119,20 @@ impl Sampler {
         position: u32,
         scratch: &mut Scratch,
     ) -> Result<Sampled, NotFinite> {
+        self.sample_among(row, position, None, scratch)
+    }
+
+    /// As [`sample`](Self::sample), among the tokens of a mask, which has one at least.
+    ///
+    /// # Errors
+    /// When the row has a value that is not finite.
+    pub fn sample_among(
+        &mut self,
+        row: &mut [f32],
+        position: u32,
+        mask: Option<&Mask>,
+        scratch: &mut Scratch,
+    ) -> Result<Sampled, NotFinite> {
         if row.is_empty() {
             return Err(NotFinite);
         }
@@ -124,7 +141,11 @@ impl Sampler {
             .top_logprobs
             .map(|wanted| Measure::new(row, wanted, scratch));
         self.penalise(row, scratch);
-        let token = if self.temperature < GREEDY_BELOW && self.seen.is_empty() {
+        if let Some(mask) = mask {
+            mask.apply(row);
+        }
+        let untouched = self.seen.is_empty() && mask.is_none();
+        let token = if self.temperature < GREEDY_BELOW && untouched {
             likeliest as u32
         } else if self.temperature < GREEDY_BELOW {
             vocab::arg_max(row) as u32

@@ -1,11 +1,12 @@
 //! One sequence: a choice of a job while it runs. It owns the tokens, the text made of them, and the decision that the
 //! answer has ended.
 
+use super::grammar::Constraint;
 use super::planner::SeqKey;
-use super::sampler::{Sampled, Sampler};
+use super::sampler::{NotFinite, Sampled, Sampler, Scratch};
 use super::stop::{StopMatcher, StopState};
 use crate::tokenizer::{DetokenizerState, TextDecoder, Tokenizer};
-use rbee_queue::{Choice, FinishReason, TokenLogprob, TopLogprob};
+use rbee_queue::{Choice, FinishReason, JobError, TokenLogprob, TopLogprob};
 use std::sync::Arc;
 
 /// What ends an answer, but for stop texts.
@@ -58,7 +59,16 @@ pub struct Sequence {
     pub prompt_seen: usize,
     sampler: Sampler,
     ends: Ends,
+    constraint: Option<Constraint>,
     text: AnswerText,
+}
+
+/// Why no token could be drawn.
+pub enum DrawError {
+    /// The row is unusable.
+    NotFinite(NotFinite),
+    /// The answer's form cannot be gone on with.
+    Form(JobError),
 }
 
 impl Sequence {
@@ -73,14 +83,30 @@ impl Sequence {
             tokens: start.prompt,
             sampler: start.sampler,
             ends: start.ends,
+            constraint: start.constraint,
             text: AnswerText::new(start.tokenizer, start.answer),
         }
     }
 
-    /// The sampler and the position of the next token of the answer.
-    pub fn sampler(&mut self) -> (&mut Sampler, u32) {
+    /// Draws the next token of the answer; [`accept`](Self::accept) takes it.
+    ///
+    /// # Errors
+    /// When the job cannot go on.
+    pub fn draw(&mut self, row: &mut [f32], scratch: &mut Scratch) -> Result<Sampled, DrawError> {
         let position = self.generated();
-        (&mut self.sampler, position)
+        let Some(constraint) = &mut self.constraint else {
+            let sampled = self.sampler.sample(row, position, scratch);
+            return sampled.map_err(DrawError::NotFinite);
+        };
+        let mask = constraint.mask().map_err(DrawError::Form)?;
+        let sampled = self
+            .sampler
+            .sample_among(row, position, Some(mask), scratch)
+            .map_err(DrawError::NotFinite)?;
+        if self.ends.stop_tokens.binary_search(&sampled.token).is_err() {
+            constraint.take(sampled.token).map_err(DrawError::Form)?;
+        }
+        Ok(sampled)
     }
 
     /// Tokens of the answer so far, an ending stop token included.
@@ -96,6 +122,14 @@ impl Sequence {
             return Some(FinishReason::Stop);
         }
         if self.text.push(sampled, tokenizer) {
+            return Some(FinishReason::Stop);
+        }
+        if self
+            .constraint
+            .as_ref()
+            .is_some_and(Constraint::is_complete)
+        {
+            self.text.finish();
             return Some(FinishReason::Stop);
         }
         if self.generated() >= self.ends.limit {
@@ -144,6 +178,8 @@ pub struct SequenceStart<'a> {
     pub sampler: Sampler,
     /// What ends it.
     pub ends: Ends,
+    /// What holds it to a form.
+    pub constraint: Option<Constraint>,
     /// What its text depends on beside the tokens.
     pub answer: AnswerOptions<'a>,
     /// Makes text of its tokens.

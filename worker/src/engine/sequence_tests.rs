@@ -25,6 +25,7 @@ fn run(tokens: &[u32], params: &Params) -> Life {
         choice: 0,
         prompt: vec![65],
         sampler: Sampler::new(params, &[65], Randomness::of_line_seed(0, 0)),
+        constraint: None,
         ends: Ends::new(
             tokenizer.stop_tokens(),
             params.ignore_eos,

@@ -30,7 +30,7 @@ const RIVAL: f32 = 8.0;
 const REST: f32 = -12.0;
 const RIVALS: u64 = 3;
 /// Every member of every message shows in the prompt, so that the answer depends on all of it.
-const TEMPLATE: &str = "{% for message in messages %}{{ message | tojson }}\n{% endfor %}";
+const TEMPLATE: &str = "{% if tools %}{{ tools | tojson }}\n{% endif %}{% for message in messages %}{{ message | tojson }}\n{% endfor %}";
 
 /// Settings of the stub engine.
 #[derive(Debug, Clone, PartialEq, Eq)]

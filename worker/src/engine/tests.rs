@@ -5,6 +5,7 @@ mod events;
 mod faults;
 mod invariance;
 mod models;
+mod structured;
 
 use super::stub::{StubModel, StubOptions};
 use super::*;

@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::engine::grammar::GRAMMAR_RULES;
 use crate::engine::step::BlockId;
 use crate::gguf::BlockType;
 use crate::kernels::Kernel;
@@ -47,6 +48,7 @@ pub fn digest(kernel: Kernel, kv: KvType) -> String {
         pool: Pool::new(1),
     };
     probe.hash.update(RULES);
+    probe.hash.update(GRAMMAR_RULES);
     probe.hash.update(kv.to_string());
     for dtype in BlockType::ALL
         .into_iter()

@@ -5,6 +5,8 @@ use crate::queue::{Control, Held, Work};
 
 /// The version of payloads. A program takes no others: it gives their jobs back.
 const VERSION: &str = "1";
+/// That of requests with a form or tools: a program of before would give them any answer.
+const VERSION_WITH_FORM: &str = "2";
 /// Payloads over this many bytes go without their request: the node reads it from the store.
 pub const MAX_PAYLOAD: usize = 64 << 10;
 
@@ -21,14 +23,20 @@ pub fn encode(work: &Work) -> String {
 }
 
 fn written(work: &Work) -> String {
-    let mut text = VERSION.to_owned();
+    let request = work.request.as_ref();
+    let formed = request.is_some_and(|request| {
+        request.params.response_format.is_some() || request.params.tools.is_some()
+    });
+    let mut text = if formed { VERSION_WITH_FORM } else { VERSION }.to_owned();
     text.push_str(&serde_json::to_string(work).expect("work has text keys only"));
     text
 }
 
 /// `None`: this program does not know the version.
 pub fn decode(payload: &[u8]) -> Option<Work> {
-    let text = payload.strip_prefix(VERSION.as_bytes())?;
+    let text = [VERSION, VERSION_WITH_FORM]
+        .iter()
+        .find_map(|version| payload.strip_prefix(version.as_bytes()))?;
     serde_json::from_slice(text).ok()
 }
 

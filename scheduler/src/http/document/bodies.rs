@@ -1,5 +1,6 @@
 //! The bodies of OpenAI's routes, which are read and made as JSON values: their form for the document.
 
+use super::forms::{AnswerFormat, AnsweredCall, Tool, ToolWish};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -130,6 +131,15 @@ pub struct ChatRequest {
     user: Option<Value>,
     /// Variables of the model's template.
     chat_template_kwargs: Option<HashMap<String, TemplateValue>>,
+    /// What the answer must be; any text where it is missing. Not together with `stop`.
+    response_format: Option<AnswerFormat>,
+    /// Functions that the model may call, where its template shows them. Not together with `response_format`.
+    tools: Option<Vec<Tool>>,
+    /// `auto` where it is missing.
+    tool_choice: Option<ToolWish>,
+    /// How often `max_tokens` is doubled where the answer is cut off before it is what it must be.
+    #[schema(minimum = 0, maximum = 20)]
+    schema_retries: Option<i64>,
 }
 
 /// A text to be continued.
@@ -169,6 +179,8 @@ pub struct CompletionRequest {
     stream: Option<bool>,
     /// Of no effect.
     user: Option<Value>,
+    /// What the continuation must be; any text where it is missing. Not together with `stop`.
+    response_format: Option<AnswerFormat>,
 }
 
 /// Tokens of one answer.
@@ -187,8 +199,10 @@ pub struct AnswerUsage {
 pub struct AnswerMessage {
     /// Always `assistant`.
     role: String,
-    /// The text.
-    content: String,
+    /// The text; null where there is nothing but calls.
+    content: Option<String>,
+    /// The calls that it makes, if any.
+    tool_calls: Option<Vec<AnsweredCall>>,
 }
 
 /// One of the answers.
@@ -198,7 +212,7 @@ pub struct ChatChoice {
     index: u32,
     /// What the model says.
     message: AnswerMessage,
-    /// Why it ended: `stop` or `length`.
+    /// Why it ended: `stop`, `length` or `tool_calls`.
     finish_reason: String,
     /// Where they were asked for.
     logprobs: Option<Value>,

@@ -11,7 +11,7 @@ use super::super::jobs::{JobNews, JobWatcher};
 use super::super::sse;
 use super::super::types::JobView;
 use super::body::{read_object, wrong_type};
-use super::chunks::{Chunks, Head};
+use super::chunks::{Chunks, Head, Wholes};
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::sse::Event;
@@ -58,6 +58,7 @@ struct Wanted {
     options: LineOptions,
     key: JobKey,
     logprobs: bool,
+    tools: bool,
     choices: u32,
     /// `None`: the whole answer at once.
     streamed: Option<Streamed>,
@@ -105,12 +106,11 @@ async fn answer(
             model: name,
         },
     };
-    let chunks = Chunks::new(
-        head,
-        wanted.choices,
-        wanted.logprobs,
-        streamed.include_usage,
-    );
+    let wholes = Wholes {
+        logprobs: wanted.logprobs,
+        tools: wanted.tools,
+    };
+    let chunks = Chunks::new(head, wanted.choices, wholes, streamed.include_usage);
     stream_answer(&server, asked, chunks).await
 }
 
@@ -135,6 +135,7 @@ fn read(
         options,
         key,
         logprobs: params.logprobs,
+        tools: params.tools.is_some(),
         choices: params.n,
         streamed,
     })

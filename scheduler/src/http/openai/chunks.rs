@@ -24,6 +24,15 @@ pub struct Head {
     pub model: String,
 }
 
+/// What is known only once an answer is whole: its text then comes at the end.
+#[derive(Clone, Copy)]
+pub struct Wholes {
+    /// Log-probabilities are asked for: they are in the result.
+    pub logprobs: bool,
+    /// Tools may be called: what is text and what a call shows at the end.
+    pub tools: bool,
+}
+
 /// How much of a choice was sent.
 #[derive(Clone, Copy, Default)]
 struct Sent {
@@ -37,17 +46,17 @@ struct Sent {
 /// Makes the chunks of one answer.
 pub struct Chunks {
     head: Head,
-    logprobs: bool,
+    wholes: Wholes,
     usage: bool,
     sent: Vec<Sent>,
 }
 
 impl Chunks {
     /// Of an answer with so many choices.
-    pub fn new(head: Head, choices: u32, logprobs: bool, usage: bool) -> Chunks {
+    pub fn new(head: Head, choices: u32, wholes: Wholes, usage: bool) -> Chunks {
         Chunks {
             head,
-            logprobs,
+            wholes,
             usage,
             sent: vec![Sent::default(); choices as usize],
         }
@@ -61,7 +70,7 @@ impl Chunks {
     /// More text of a choice.
     pub fn text(&mut self, piece: &TextPiece, events: &mut Vec<Event>) {
         let choice = piece.choice as usize;
-        if self.logprobs || choice >= self.sent.len() {
+        if self.wholes.logprobs || self.wholes.tools || choice >= self.sent.len() {
             return;
         }
         let sent = &mut self.sent[choice];
@@ -91,7 +100,8 @@ impl Chunks {
                 false => &choice["text"],
             };
             let text = text.as_str().unwrap_or_default();
-            match self.logprobs {
+            let calls = choice["message"]["tool_calls"].as_array();
+            match self.wholes.logprobs && calls.is_none() {
                 true => self.tokens(at, text, &choice["logprobs"], events),
                 false => {
                     let rest = text.get(self.sent[at].bytes..).unwrap_or_default();
@@ -99,6 +109,9 @@ impl Chunks {
                         self.send(at, rest, Value::Null, events);
                     }
                 }
+            }
+            for (number, call) in calls.into_iter().flatten().enumerate() {
+                self.call(at, number, call, events);
             }
             let reason = &choice["finish_reason"];
             let last = match self.head.chat {
@@ -115,6 +128,24 @@ impl Chunks {
             events.push(self.chunk(json!([]), body["usage"].clone()));
         }
         events.push(Event::default().data(DONE));
+    }
+
+    /// A call: which it is, then its arguments.
+    fn call(&self, choice: usize, number: usize, call: &Value, events: &mut Vec<Event>) {
+        let function = &call["function"];
+        let begin = json!({
+            "index": number,
+            "id": call["id"],
+            "type": call["type"],
+            "function": {"name": function["name"], "arguments": ""},
+        });
+        let rest = json!({"index": number, "function": {"arguments": function["arguments"]}});
+        for part in [begin, rest] {
+            let delta = json!({"tool_calls": [part]});
+            let entry =
+                json!({"index": choice, "delta": delta, "logprobs": null, "finish_reason": null});
+            events.push(self.chunk(json!([entry]), Value::Null));
+        }
     }
 
     fn send(&mut self, choice: usize, text: &str, logprobs: Value, events: &mut Vec<Event>) {
