@@ -224,6 +224,7 @@ fn answered(text: &str) -> ResultRecord {
             logprobs: None,
         }],
         usage: Usage::default(),
+        ..Completed::default()
     })
 }
 

@@ -9,6 +9,7 @@ use super::prepare::{ENGINE_ERROR, Limits, PreparedJob, TextFace, prepare};
 use super::run::{StepLoop, StepStart};
 use super::shared::{EnterError, EventPort, JobControl, Shared};
 use super::step::{BLOCK_TOKENS, StepModel};
+use super::embedding::{self, VectorLoop, VectorModel};
 use super::{EngineEvent, forward};
 use rbee_queue::{JobError, JobStats, Outcome, ResultRecord};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,9 +31,10 @@ pub struct Engine {
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Submission {
-    job: EngineJob,
-    control: Arc<JobControl>,
+/// A job on its way to the engine's threads.
+pub(super) struct Submission {
+    pub job: EngineJob,
+    pub control: Arc<JobControl>,
 }
 
 impl Engine {
@@ -86,6 +88,35 @@ impl Engine {
             shared,
         });
         engine.spawn("rbee-step".into(), move || step_loop.run(&messages))?;
+        Ok(engine)
+    }
+
+    /// Starts the one thread of a model that gives vectors. Events as in [`start`](Engine::start).
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start_vectors(
+        model: Box<dyn VectorModel>,
+        events: tokio::sync::mpsc::Sender<EngineEvent>,
+    ) -> std::io::Result<Engine> {
+        let shared = Arc::new(Shared::new(embedding::meter()));
+        let (submissions, submitted) = channel();
+        // Nobody listens: the thread looks at what is wanted of a job between texts.
+        let (inbox, _) = channel();
+        let mut engine = Engine {
+            shared: Arc::clone(&shared),
+            submissions: Some(submissions),
+            inbox,
+            threads: Vec::new(),
+        };
+        let vector_loop = VectorLoop {
+            model,
+            submitted,
+            port: EventPort::new(events, Arc::clone(&shared)),
+            shared,
+            waiting: Default::default(),
+        };
+        engine.spawn("rbee-vectors".into(), move || vector_loop.run())?;
         Ok(engine)
     }
 

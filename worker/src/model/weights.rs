@@ -61,10 +61,10 @@ pub struct Weights {
 }
 
 /// Reads tensors and checks their sizes.
-struct Reader<'a> {
-    source: &'a dyn TensorSource,
+pub(super) struct Reader<'a> {
+    pub(super) source: &'a dyn TensorSource,
     /// Added to the weights of norms.
-    norm_offset: f32,
+    pub(super) norm_offset: f32,
 }
 
 impl Reader<'_> {
@@ -86,7 +86,7 @@ impl Reader<'_> {
         Ok(Some(tensor))
     }
 
-    fn vector(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>, String> {
+    pub(super) fn vector(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>, String> {
         let Some(tensor) = self.raw(name, 1, len)? else {
             return Ok(None);
         };
@@ -119,7 +119,7 @@ impl Reader<'_> {
         self.norm(name, len)?.ok_or_else(|| missing(name))
     }
 
-    fn matrix(&self, name: &str, n: usize, k: usize) -> Result<Option<PackedMatrix>, String> {
+    pub(super) fn matrix(&self, name: &str, n: usize, k: usize) -> Result<Option<PackedMatrix>, String> {
         let Some(tensor) = self.raw(name, n, k)? else {
             return Ok(None);
         };
@@ -139,7 +139,7 @@ impl Reader<'_> {
         }))
     }
 
-    fn needed(&self, name: &str, n: usize, k: usize) -> Result<Projection, String> {
+    pub(super) fn needed(&self, name: &str, n: usize, k: usize) -> Result<Projection, String> {
         self.projection(name, n, k)?
             .ok_or_else(|| missing(&format!("{name}.weight")))
     }
@@ -175,7 +175,7 @@ impl Reader<'_> {
     }
 }
 
-fn missing(name: &str) -> String {
+pub(super) fn missing(name: &str) -> String {
     format!("it has no tensor {name}")
 }
 

@@ -250,6 +250,7 @@ pub fn answer(text: &str) -> ResultRecord {
             prompt_tokens: 3,
             completion_tokens: 2,
         },
+        ..Completed::default()
     })
 }
 

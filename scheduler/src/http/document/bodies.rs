@@ -255,14 +255,6 @@ pub struct Completion {
     system_fingerprint: Option<String>,
 }
 
-/// A text whose vector is wanted.
-#[derive(Serialize, Deserialize, ToSchema)]
-pub struct EmbeddingRequest {
-    /// The text.
-    input: Value,
-    /// The model.
-    model: Option<String>,
-}
 
 /// A file to be kept.
 #[derive(Serialize, Deserialize, ToSchema)]
@@ -308,6 +300,9 @@ pub enum BatchEndpoint {
     /// Completions.
     #[serde(rename = "/v1/completions")]
     Completions,
+    /// Embeddings.
+    #[serde(rename = "/v1/embeddings")]
+    Embeddings,
 }
 
 /// A prompt or a chat with its parameters beside it.

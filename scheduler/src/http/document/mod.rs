@@ -7,6 +7,7 @@
 mod batches;
 mod bodies;
 mod cluster;
+mod embeddings;
 mod openai;
 mod tokens;
 

@@ -63,7 +63,8 @@ struct Wanted {
     streamed: Option<Streamed>,
 }
 
-async fn answer(
+/// Reads the body of a request as that of a line, and answers it.
+pub async fn answer(
     server: Server,
     caller: Caller,
     request: Request,
@@ -119,7 +120,10 @@ fn read(
     endpoint: Endpoint,
     usual_model: &str,
 ) -> Result<Wanted, ApiError> {
-    let streamed = take_streamed(&mut body)?;
+    let streamed = match endpoint {
+        Endpoint::Embeddings => None,
+        _ => take_streamed(&mut body)?,
+    };
     let model = match body.get("model") {
         Some(Value::String(model)) if !model.is_empty() => model.clone(),
         None | Some(Value::Null) => usual_model.to_owned(),
@@ -208,7 +212,10 @@ fn body_of(view: JobView, created: i64) -> Result<Value, ApiError> {
     let mut line = view.result.unwrap_or_default();
     if view.state == JobState::Succeeded {
         let mut body = line["response"]["body"].take();
-        body["created"] = created.into();
+        // Vectors have no such time.
+        if let Some(known) = body.get_mut("created") {
+            *known = created.into();
+        }
         return Ok(body);
     }
     let word = |name: &str| line["error"][name].as_str().unwrap_or_default().to_owned();
