@@ -37,7 +37,8 @@ impl Serialize for Embedding {
 impl<'de> Deserialize<'de> for Embedding {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Embedding, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Embedding::from_base64(&text).ok_or_else(|| D::Error::custom("a vector is no base64 of f32"))
+        Embedding::from_base64(&text)
+            .ok_or_else(|| D::Error::custom("a vector is no base64 of f32"))
     }
 }
 
@@ -53,7 +54,10 @@ mod tests {
         let bits = |vector: &Embedding| vector.0.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&back), bits(&vector));
         for damaged in [r#""AAA=""#, r#""*""#, "[1.0]"] {
-            assert!(serde_json::from_str::<Embedding>(damaged).is_err(), "{damaged}");
+            assert!(
+                serde_json::from_str::<Embedding>(damaged).is_err(),
+                "{damaged}"
+            );
         }
     }
 }

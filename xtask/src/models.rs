@@ -121,7 +121,13 @@ pub fn fetch_all() -> Result<PathBuf> {
         .with_context(|| format!("cannot make the test model folder {}", cache.display()))?;
     for model in &MODELS {
         let names: Vec<String> = (model.files.iter())
-            .map(|file| format!("{} (sha256 {})", cache.join(file.file).display(), file.sha256))
+            .map(|file| {
+                format!(
+                    "{} (sha256 {})",
+                    cache.join(file.file).display(),
+                    file.sha256
+                )
+            })
             .collect();
         fetch(model, &cache).with_context(|| {
             format!(

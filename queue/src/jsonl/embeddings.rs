@@ -4,8 +4,8 @@
 
 use super::line_error::LineError;
 use super::options::LineOptions;
-use super::parse::take_model;
 use super::params;
+use super::parse::take_model;
 use crate::request::{EmbedText, Endpoint, Input, MAX_EMBED_TEXTS, Params, Request};
 use serde_json::{Map, Value};
 
@@ -57,7 +57,10 @@ fn texts(value: Value) -> Result<Vec<EmbedText>, LineError> {
         Some(_) => {}
     }
     if items.len() > MAX_EMBED_TEXTS {
-        return Err(LineError::limit("input", &format!("{MAX_EMBED_TEXTS} texts")));
+        return Err(LineError::limit(
+            "input",
+            &format!("{MAX_EMBED_TEXTS} texts"),
+        ));
     }
     let one = |(at, item): (usize, Value)| {
         let name = format!("input[{at}]");
@@ -87,11 +90,17 @@ fn tokens(name: &str, ids: &[Value]) -> Result<EmbedText, LineError> {
             LineError::invalid(name, "a list of tokens holds whole numbers only, from 0 on")
         })
     };
-    Ok(EmbedText::Tokens(ids.iter().map(one).collect::<Result<_, _>>()?))
+    Ok(EmbedText::Tokens(
+        ids.iter().map(one).collect::<Result<_, _>>()?,
+    ))
 }
 
 fn wrong_type(name: &str, value: &Value) -> LineError {
-    LineError::wrong_type(name, "a text, a list of token ids, or a list of either", value)
+    LineError::wrong_type(
+        name,
+        "a text, a list of token ids, or a list of either",
+        value,
+    )
 }
 
 fn dimensions(value: Option<Value>) -> Result<Option<u32>, LineError> {
@@ -105,7 +114,11 @@ fn dimensions(value: Option<Value>) -> Result<Option<u32>, LineError> {
             &value,
             &format!("1 to {MAX_DIMENSIONS}"),
         )),
-        None => Err(LineError::wrong_type("dimensions", "a whole number", &value)),
+        None => Err(LineError::wrong_type(
+            "dimensions",
+            "a whole number",
+            &value,
+        )),
     }
 }
 
@@ -159,7 +172,8 @@ mod tests {
             let back = serde_json::from_value(serde_json::to_value(&request).unwrap()).unwrap();
             assert_eq!(request, back);
         }
-        let request = read_body(json!({"input": "a", "encoding_format": "base64", "dimensions": 3}));
+        let request =
+            read_body(json!({"input": "a", "encoding_format": "base64", "dimensions": 3}));
         let wanted = Input::Embed {
             texts: vec![text("a")],
             dimensions: Some(3),
@@ -185,7 +199,10 @@ mod tests {
             (json!({"input": many}), "out_of_range"),
             (json!({"input": "a", "dimensions": 0}), "out_of_range"),
             (json!({"input": "a", "dimensions": "3"}), "wrong_type"),
-            (json!({"input": "a", "encoding_format": "hex"}), "wrong_type"),
+            (
+                json!({"input": "a", "encoding_format": "hex"}),
+                "wrong_type",
+            ),
             (json!({"input": "a", "temperature": 1}), "unknown_parameter"),
         ] {
             let shown = body.to_string();

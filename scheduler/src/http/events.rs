@@ -41,6 +41,9 @@ pub struct EventsQuery {
     after: Option<u64>,
     #[serde(default)]
     results: Results,
+    /// Of the errors that are there only the last so many.
+    #[serde(default)]
+    last: Option<usize>,
     #[serde(default)]
     tokens: Tokens,
 }
@@ -93,6 +96,13 @@ pub async fn events(
             )
             .about("Last-Event-ID")
         })?),
+    };
+    let resumed = match (resumed, query.last) {
+        (None, Some(count)) => {
+            let store = server.batches.store();
+            Some(store.failed_before_last(batch.no, count).await?)
+        }
+        (resumed, _) => resumed,
     };
     let view = BatchView::from(&batch);
     let live = server.live_batches.follow(batch)?;

@@ -53,13 +53,18 @@ fn prompts_of(reference: &[Json]) -> String {
     let mut lines: Vec<Json> = (texts.iter().enumerate())
         .map(|(at, text)| line(&format!("text-{at}"), &json!({"input": text})))
         .collect();
-    lines.push(line("all", &json!({"input": texts, "encoding_format": "base64"})));
+    lines.push(line(
+        "all",
+        &json!({"input": texts, "encoding_format": "base64"}),
+    ));
     lines.push(line("tokens", &json!({"input": tokens})));
     lines.push(line("cut", &json!({"input": "a", "dimensions": 7})));
     lines.push(line("long", &json!({"input": "word ".repeat(400)})));
     lines.push(line("stranger", &json!({"input": [1, 99_999]})));
     let chat = json!({"messages": [{"role": "user", "content": "Hello"}]});
-    lines.push(json!({"custom_id": "chat", "method": "POST", "url": "/v1/chat/completions", "body": chat}));
+    lines.push(
+        json!({"custom_id": "chat", "method": "POST", "url": "/v1/chat/completions", "body": chat}),
+    );
     prompts::jsonl(&lines)
 }
 
@@ -70,32 +75,44 @@ fn agree(vector: &Json, reference: &Json) {
     assert_eq!(vector.len(), wanted.len());
     for (ours, theirs) in vector.iter().zip(wanted) {
         let (ours, theirs) = (ours.as_f64().unwrap(), theirs.as_f64().unwrap());
-        assert!((ours - theirs).abs() < TOLERANCE, "{ours} is not {theirs}: {}", reference["text"]);
+        assert!(
+            (ours - theirs).abs() < TOLERANCE,
+            "{ours} is not {theirs}: {}",
+            reference["text"]
+        );
     }
 }
 
 #[test]
 fn vectors_of_a_batch_are_those_of_the_reference_whatever_runs_beside_them() {
-    let home = Home::new();
     let reference = reference();
-    home.write("in.jsonl", prompts_of(&reference));
     let model = test_models::minilm();
     let model = model.to_str().expect("the path is a text");
-    let run = |out: &str, flags: &[&str]| {
-        let run = ["run", "in.jsonl", "-o", out, "--model", model, "--new"];
+    // Each in a home of its own, where nothing is known yet.
+    let run = |flags: &[&str]| {
+        let home = Home::new();
+        home.write("in.jsonl", prompts_of(&reference));
+        let run = ["run", "in.jsonl", "-o", "out.jsonl", "--model", model];
         home.rbee(run.iter().chain(flags)).exits(3);
-        home.read(out)
+        home
     };
-    let alone = run("one.jsonl", &["--slots", "1", "--threads", "1"]);
-    assert_eq!(run("many.jsonl", &["--slots", "7", "--threads", "3"]), alone);
-    let lines = home.lines("one.jsonl");
+    let home = run(&["--slots", "1", "--threads", "1"]);
+    let other = run(&["--slots", "7", "--threads", "3"]);
+    assert_eq!(other.read("out.jsonl"), home.read("out.jsonl"));
+    let lines = home.lines("out.jsonl");
     let body = |at: usize| &lines[at]["response"]["body"];
     let mut tokens = 0;
     for (at, entry) in reference.iter().enumerate() {
         assert_eq!(body(at)["object"], "list");
         agree(&body(at)["data"][0]["embedding"], entry);
-        let counted = entry["tokens"].as_array().map(Vec::len).expect("tokens are a list");
-        assert_eq!(body(at)["usage"], json!({"prompt_tokens": counted, "total_tokens": counted}));
+        let counted = entry["tokens"]
+            .as_array()
+            .map(Vec::len)
+            .expect("tokens are a list");
+        assert_eq!(
+            body(at)["usage"],
+            json!({"prompt_tokens": counted, "total_tokens": counted})
+        );
         tokens += counted;
     }
     let (all, by_tokens) = (body(reference.len()), body(reference.len() + 1));
@@ -103,13 +120,27 @@ fn vectors_of_a_batch_are_those_of_the_reference_whatever_runs_beside_them() {
     for at in 0..reference.len() {
         assert_eq!(by_tokens["data"][at]["index"], at);
         // Tokens give what their text gives, and base64 the same numbers.
-        assert_eq!(by_tokens["data"][at]["embedding"], body(at)["data"][0]["embedding"]);
-        assert_eq!(decoded(&all["data"][at]["embedding"]), numbers(&by_tokens["data"][at]["embedding"]));
+        assert_eq!(
+            by_tokens["data"][at]["embedding"],
+            body(at)["data"][0]["embedding"]
+        );
+        assert_eq!(
+            decoded(&all["data"][at]["embedding"]),
+            numbers(&by_tokens["data"][at]["embedding"])
+        );
     }
-    let codes: Vec<&Json> = lines[reference.len() + 2..].iter().map(|line| &line["error"]["code"]).collect();
+    let codes: Vec<&Json> = lines[reference.len() + 2..]
+        .iter()
+        .map(|line| &line["error"]["code"])
+        .collect();
     assert_eq!(
         codes,
-        ["invalid_parameter", "context_length_exceeded", "invalid_value", "unsupported_endpoint"]
+        [
+            "invalid_parameter",
+            "context_length_exceeded",
+            "invalid_value",
+            "unsupported_endpoint"
+        ]
     );
 }
 
@@ -122,7 +153,9 @@ fn decoded(text: &Json) -> Vec<f32> {
 
 fn numbers(list: &Json) -> Vec<f32> {
     let list = list.as_array().expect("numbers are a list");
-    list.iter().map(|x| x.as_f64().expect("a number") as f32).collect()
+    list.iter()
+        .map(|x| x.as_f64().expect("a number") as f32)
+        .collect()
 }
 
 #[test]
@@ -131,24 +164,40 @@ fn model_of_chats_gives_no_embeddings() {
     home.write("in.jsonl", line("a", &json!({"input": "a"})).to_string());
     let model = test_models::smollm2();
     let model = model.to_str().expect("the path is a text");
-    home.rbee(["run", "in.jsonl", "-o", "out.jsonl", "--model", model]).exits(3);
+    home.rbee(["run", "in.jsonl", "-o", "out.jsonl", "--model", model])
+        .exits(3);
     let error = &home.lines("out.jsonl")[0]["error"];
     assert_eq!(error["code"], "unsupported_endpoint");
     // Nor does a model of embeddings answer.
     let model = test_models::minilm();
     let model = model.to_str().expect("the path is a text");
-    home.rbee(["infer", "Hello", "--model", model]).exits(1).says("gives embeddings");
+    home.rbee(["infer", "--prompt", "Hello", "--model", model])
+        .exits(1)
+        .says("gives embeddings");
 }
 
 #[test]
 fn official_client_gets_embeddings_and_batches_of_them() {
     let home = Home::new();
     keep_model(&home, "data");
-    let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", "data", "--threads", "2"];
+    let serve = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        "data",
+        "--threads",
+        "2",
+    ];
     let server = Server::started(home.rbee(serve).env("RBEE_API_TOKEN", TOKEN));
     let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("rbee/embeddings/reference.json");
     let reference = reference.to_str().expect("the path is a text");
-    passes(&home, "embeddings/client.py", &server.url, &[ALIAS, reference]);
+    passes(
+        &home,
+        "embeddings/client.py",
+        &server.url,
+        &[ALIAS, reference],
+    );
     ends_well(server.process);
 }
 

@@ -1,5 +1,6 @@
 //! The engine's handle and its threads: two that prepare jobs, one that steps.
 
+use super::embedding::{self, VectorLoop, VectorModel};
 use super::inbox::Message;
 use super::job::{EngineJob, SubmitError};
 use super::meter::Meter;
@@ -9,7 +10,6 @@ use super::prepare::{ENGINE_ERROR, Limits, PreparedJob, TextFace, prepare};
 use super::run::{StepLoop, StepStart};
 use super::shared::{EnterError, EventPort, JobControl, Shared};
 use super::step::{BLOCK_TOKENS, StepModel};
-use super::embedding::{self, VectorLoop, VectorModel};
 use super::{EngineEvent, forward};
 use rbee_queue::{JobError, JobStats, Outcome, ResultRecord};
 use std::panic::{AssertUnwindSafe, catch_unwind};

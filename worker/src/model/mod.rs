@@ -224,7 +224,8 @@ fn describe_safetensors<'m>(
     };
     let kind = safetensors_config::model_type(&model.config).unwrap_or("unknown");
     if kind == embedding::MODEL_TYPE {
-        let problem = "it gives embeddings and generates no text: send lines with the url /v1/embeddings";
+        let problem =
+            "it gives embeddings and generates no text: send lines with the url /v1/embeddings";
         return Err(unsupported(problem.to_owned()));
     }
     if !safetensors_config::MODEL_TYPES.contains(&kind) {

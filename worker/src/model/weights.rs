@@ -119,7 +119,12 @@ impl Reader<'_> {
         self.norm(name, len)?.ok_or_else(|| missing(name))
     }
 
-    pub(super) fn matrix(&self, name: &str, n: usize, k: usize) -> Result<Option<PackedMatrix>, String> {
+    pub(super) fn matrix(
+        &self,
+        name: &str,
+        n: usize,
+        k: usize,
+    ) -> Result<Option<PackedMatrix>, String> {
         let Some(tensor) = self.raw(name, n, k)? else {
             return Ok(None);
         };

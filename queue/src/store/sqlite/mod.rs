@@ -25,6 +25,7 @@ use crate::file::RefusedLine;
 use crate::ids::{BatchId, BatchNo, JobIndex, JobRef, NodeInstance};
 use crate::node::{NodeReport, Renewal, StoredNode};
 use async_trait::async_trait;
+use read::State;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -381,7 +382,20 @@ impl Store for SqliteStore {
         after: u64,
         limit: usize,
     ) -> Result<Vec<Finished>, StoreError> {
-        self.since(batch, after, limit).await
+        self.since(batch, State::Finished, after, limit).await
+    }
+
+    async fn failed_since(
+        &self,
+        batch: BatchNo,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Finished>, StoreError> {
+        self.since(batch, State::Failed, after, limit).await
+    }
+
+    async fn failed_before_last(&self, batch: BatchNo, count: usize) -> Result<u64, StoreError> {
+        self.before_last_failed(batch, count).await
     }
 
     async fn job_get(&self, jobs: &[JobRef]) -> Result<Vec<Option<StoredJob>>, StoreError> {

@@ -124,6 +124,7 @@ pub fn batch_results() {}
     params(
         ("id" = String, Path, description = "Its id"),
         ("after" = Option<u64>, Query, nullable = false, description = "Results behind this number"),
+        ("last" = Option<u64>, Query, nullable = false, description = "Of the errors that are there only the last so many"),
     ),
     responses(
         (status = 200, description = "Events until its end", body = Value, content_type = "text/event-stream"),

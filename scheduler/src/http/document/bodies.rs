@@ -1,9 +1,11 @@
 //! The bodies of OpenAI's routes, which are read and made as JSON values: their form for the document.
 
+use super::super::openai::MAX_PROMPTS;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
 
 /// A message of a chat.
 #[derive(Serialize, Deserialize, ToSchema)]
@@ -132,13 +134,25 @@ pub struct ChatRequest {
     chat_template_kwargs: Option<HashMap<String, TemplateValue>>,
 }
 
+/// A text or a list of them.
+fn prompts() -> Schema {
+    let text = || {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+    };
+    let list = ArrayBuilder::new().items(text()).min_items(Some(1));
+    let list = list.max_items(Some(MAX_PROMPTS));
+    OneOfBuilder::new().item(text()).item(list).into()
+}
+
 /// A text to be continued.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CompletionRequest {
-    /// The text.
-    #[schema(min_length = 1)]
-    prompt: String,
+    /// The text, or several.
+    #[schema(schema_with = prompts)]
+    prompt: Value,
     /// The model; the server's usual one where it is missing.
     #[schema(min_length = 1)]
     model: Option<String>,
@@ -254,7 +268,6 @@ pub struct Completion {
     /// Equal ones mean equal bytes for equal requests.
     system_fingerprint: Option<String>,
 }
-
 
 /// A file to be kept.
 #[derive(Serialize, Deserialize, ToSchema)]

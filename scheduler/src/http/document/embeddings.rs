@@ -8,7 +8,11 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema,
 
 /// A text, the ids of its tokens, or a list of either.
 fn texts() -> Schema {
-    let text = || ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
+    let text = || {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+    };
     let id = || {
         let id = ObjectBuilder::new().schema_type(Type::Integer);
         id.minimum(Some(0)).maximum(Some(u32::MAX))

@@ -9,6 +9,7 @@ mod bodies;
 mod cluster;
 mod embeddings;
 mod openai;
+mod schedules;
 mod tokens;
 
 use super::Server;

@@ -91,22 +91,49 @@ impl Bert {
         for layer in &self.layers {
             let parts = [0, 1, 2].map(|part| (&layer.qkv[part], part * hidden));
             let threads = (self.kernel, &mut self.pool);
-            multiply(threads, &parts, (&stream, hidden), (&mut qkv, 3 * hidden), Write::Replace);
+            multiply(
+                threads,
+                &parts,
+                (&stream, hidden),
+                (&mut qkv, 3 * hidden),
+                Write::Replace,
+            );
             attend(&mut self.pool, &self.config, &qkv, &mut context);
             let threads = (self.kernel, &mut self.pool);
             let output = [(&layer.output, 0)];
-            multiply(threads, &output, (&context, hidden), (&mut stream, hidden), Write::Add);
-            self.config.norm_rows(&mut self.pool, &layer.attention_norm, &mut stream);
+            multiply(
+                threads,
+                &output,
+                (&context, hidden),
+                (&mut stream, hidden),
+                Write::Add,
+            );
+            self.config
+                .norm_rows(&mut self.pool, &layer.attention_norm, &mut stream);
             let threads = (self.kernel, &mut self.pool);
             let up = [(&layer.up, 0)];
-            multiply(threads, &up, (&stream, hidden), (&mut wide, ffn), Write::Replace);
+            multiply(
+                threads,
+                &up,
+                (&stream, hidden),
+                (&mut wide, ffn),
+                Write::Replace,
+            );
             let activation = self.config.activation;
             let rows = RowsMut::new(&mut wide, ffn);
-            self.pool.for_rows(count, rows, |_, row: &mut [f32]| activation.apply(row));
+            self.pool
+                .for_rows(count, rows, |_, row: &mut [f32]| activation.apply(row));
             let threads = (self.kernel, &mut self.pool);
             let down = [(&layer.down, 0)];
-            multiply(threads, &down, (&wide, ffn), (&mut stream, hidden), Write::Add);
-            self.config.norm_rows(&mut self.pool, &layer.ffn_norm, &mut stream);
+            multiply(
+                threads,
+                &down,
+                (&wide, ffn),
+                (&mut stream, hidden),
+                Write::Add,
+            );
+            self.config
+                .norm_rows(&mut self.pool, &layer.ffn_norm, &mut stream);
         }
         stream
     }
@@ -116,14 +143,19 @@ impl Bert {
         let mut stream = vec![0.0; tokens.len() * hidden];
         let (mut position, mut kind) = (vec![0.0; hidden], vec![0.0; hidden]);
         self.types.column(0, &mut kind);
-        for (at, (token, row)) in tokens.iter().zip(stream.chunks_exact_mut(hidden)).enumerate() {
+        for (at, (token, row)) in tokens
+            .iter()
+            .zip(stream.chunks_exact_mut(hidden))
+            .enumerate()
+        {
             self.words.column(*token as usize, row);
             self.positions.column(at, &mut position);
             for ((x, kind), position) in row.iter_mut().zip(&kind).zip(&position) {
                 *x = *x + kind + position;
             }
         }
-        self.config.norm_rows(&mut self.pool, &self.norm, &mut stream);
+        self.config
+            .norm_rows(&mut self.pool, &self.norm, &mut stream);
         stream
     }
 }
@@ -197,50 +229,58 @@ fn attend(pool: &mut Pool, config: &BertConfig, qkv: &[f32], context: &mut [f32]
             keys[dim * count + at] = *key;
         }
     }
-    pool.for_rows(count, RowsMut::new(context, hidden), |row, out: &mut [f32]| {
-        let queries = &qkv[row * 3 * hidden..][..hidden];
-        let mut scores = vec![0.0f32; count];
-        for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
-            let first = head * head_dim;
-            scores.fill(0.0);
-            for dim in first..first + head_dim {
-                let query = queries[dim] * scale;
-                for (score, key) in scores.iter_mut().zip(&keys[dim * count..][..count]) {
-                    *score += query * key;
+    pool.for_rows(
+        count,
+        RowsMut::new(context, hidden),
+        |row, out: &mut [f32]| {
+            let queries = &qkv[row * 3 * hidden..][..hidden];
+            let mut scores = vec![0.0f32; count];
+            for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
+                let first = head * head_dim;
+                scores.fill(0.0);
+                for dim in first..first + head_dim {
+                    let query = queries[dim] * scale;
+                    for (score, key) in scores.iter_mut().zip(&keys[dim * count..][..count]) {
+                        *score += query * key;
+                    }
+                }
+                let greatest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                for score in &mut scores {
+                    *score = libm::expf(*score - greatest);
+                }
+                let whole = sum(&scores, |x| x);
+                out.fill(0.0);
+                for (at, weight) in scores.iter().enumerate() {
+                    let values = &qkv[at * 3 * hidden + 2 * hidden + first..][..head_dim];
+                    for (out, value) in out.iter_mut().zip(values) {
+                        *out += weight * value;
+                    }
+                }
+                for out in out {
+                    *out /= whole;
                 }
             }
-            let greatest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            for score in &mut scores {
-                *score = libm::expf(*score - greatest);
-            }
-            let whole = sum(&scores, |x| x);
-            out.fill(0.0);
-            for (at, weight) in scores.iter().enumerate() {
-                let values = &qkv[at * 3 * hidden + 2 * hidden + first..][..head_dim];
-                for (out, value) in out.iter_mut().zip(values) {
-                    *out += weight * value;
-                }
-            }
-            for out in out {
-                *out /= whole;
-            }
-        }
-    });
+        },
+    );
 }
 
 impl BertConfig {
     /// Brings each row to mean 0 and variance 1, then scales and shifts it.
     fn norm_rows(&self, pool: &mut Pool, norm: &Norm, stream: &mut [f32]) {
         let count = stream.len() / self.hidden;
-        pool.for_rows(count, RowsMut::new(stream, self.hidden), |_, row: &mut [f32]| {
-            let len = row.len() as f32;
-            let mean = sum(row, |x| x) / len;
-            let variance = sum(row, |x| (x - mean) * (x - mean)) / len;
-            let scale = 1.0 / (variance + self.epsilon).sqrt();
-            for ((x, weight), bias) in row.iter_mut().zip(&norm.weight).zip(&norm.bias) {
-                *x = (*x - mean) * scale * weight + bias;
-            }
-        });
+        pool.for_rows(
+            count,
+            RowsMut::new(stream, self.hidden),
+            |_, row: &mut [f32]| {
+                let len = row.len() as f32;
+                let mean = sum(row, |x| x) / len;
+                let variance = sum(row, |x| (x - mean) * (x - mean)) / len;
+                let scale = 1.0 / (variance + self.epsilon).sqrt();
+                for ((x, weight), bias) in row.iter_mut().zip(&norm.weight).zip(&norm.bias) {
+                    *x = (*x - mean) * scale * weight + bias;
+                }
+            },
+        );
     }
 }
 

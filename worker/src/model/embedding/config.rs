@@ -44,9 +44,16 @@ impl BertConfig {
             Some(size) => Err(format!("its {name} is {size}; 1 to {most} are possible")),
             None => Err(format!("its config.json has no {name}")),
         };
-        match config.get("position_embedding_type").and_then(Value::as_str) {
+        match config
+            .get("position_embedding_type")
+            .and_then(Value::as_str)
+        {
             None | Some("absolute") => {}
-            Some(other) => return Err(format!("its positions are `{other}`; rbee knows absolute ones")),
+            Some(other) => {
+                return Err(format!(
+                    "its positions are `{other}`; rbee knows absolute ones"
+                ));
+            }
         }
         let act = config.get("hidden_act").and_then(Value::as_str);
         let epsilon = config.get("layer_norm_eps").and_then(Value::as_f64);
@@ -63,7 +70,11 @@ impl BertConfig {
                 "gelu" => Activation::Gelu,
                 "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
                 "relu" => Activation::Relu,
-                other => return Err(format!("its hidden_act is `{other}`, which rbee does not know")),
+                other => {
+                    return Err(format!(
+                        "its hidden_act is `{other}`, which rbee does not know"
+                    ));
+                }
             },
         };
         if !read.hidden.is_multiple_of(read.heads) {

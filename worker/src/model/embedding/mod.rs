@@ -35,8 +35,9 @@ pub const MODEL_TYPE: &str = "bert";
 pub fn gives_vectors(model: &ResolvedModel) -> bool {
     match &model.files {
         ModelFiles::Gguf(_) => false,
-        ModelFiles::Safetensors { dir } => Safetensors::open(dir)
-            .is_ok_and(|files| super::safetensors_config::model_type(&files.config) == Some(MODEL_TYPE)),
+        ModelFiles::Safetensors { dir } => Safetensors::open(dir).is_ok_and(|files| {
+            super::safetensors_config::model_type(&files.config) == Some(MODEL_TYPE)
+        }),
     }
 }
 
@@ -56,7 +57,8 @@ pub fn load(model: &ResolvedModel, options: &LoadOptions) -> Result<LoadedVector
     let ModelFiles::Safetensors { dir } = &model.files else {
         return Err(LoadError::Unsupported {
             path: model.requested.clone().into(),
-            problem: "a GGUF file of embeddings is not supported: give a safetensors folder".to_owned(),
+            problem: "a GGUF file of embeddings is not supported: give a safetensors folder"
+                .to_owned(),
         });
     };
     load_dir(dir, options)
@@ -128,7 +130,10 @@ impl VectorModel for Embedder {
         };
         let vocab = self.bert.config().vocab;
         if let Some(unknown) = tokens.iter().find(|id| **id as usize >= vocab) {
-            let message = format!("The model has no token {unknown}: its tokens are 0 to {}.", vocab - 1);
+            let message = format!(
+                "The model has no token {unknown}: its tokens are 0 to {}.",
+                vocab - 1
+            );
             return Err(JobError::new(INVALID_INPUT, message));
         }
         self.text.check_length(tokens.len())?;

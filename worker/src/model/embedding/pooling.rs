@@ -110,12 +110,17 @@ fn has_unit_length(modules: &Value) -> Result<bool, String> {
     let modules = modules.as_array().ok_or("its modules.json is no list")?;
     let mut unit = false;
     for module in modules {
-        let kind = module.get("type").and_then(Value::as_str).unwrap_or("nothing");
+        let kind = module
+            .get("type")
+            .and_then(Value::as_str)
+            .unwrap_or("nothing");
         match kind.rsplit('.').next().unwrap_or(kind) {
             "Transformer" | "Pooling" => {}
             "Normalize" => unit = true,
             other => {
-                return Err(format!("its modules.json has a module `{other}`, which rbee does not know"));
+                return Err(format!(
+                    "its modules.json has a module `{other}`, which rbee does not know"
+                ));
             }
         }
     }
@@ -123,7 +128,9 @@ fn has_unit_length(modules: &Value) -> Result<bool, String> {
 }
 
 fn read_mode(config: &Map<String, Value>, hidden: usize) -> Result<Mode, String> {
-    let width = config.get("word_embedding_dimension").and_then(Value::as_u64);
+    let width = config
+        .get("word_embedding_dimension")
+        .and_then(Value::as_u64);
     if width.is_some_and(|width| width != hidden as u64) {
         return Err(format!(
             "its pooling is made for another width than {hidden}"
@@ -135,9 +142,9 @@ fn read_mode(config: &Map<String, Value>, hidden: usize) -> Result<Mode, String>
         .filter(|(name, _)| on(name))
         .map(|(_, mode)| *mode)
         .collect();
-    let all = config.iter().filter(|(name, value)| {
-        name.starts_with("pooling_mode_") && **value == Value::Bool(true)
-    });
+    let all = config
+        .iter()
+        .filter(|(name, value)| name.starts_with("pooling_mode_") && **value == Value::Bool(true));
     match known.as_slice() {
         [only] if all.count() == 1 => Ok(*only),
         _ => Err("its pooling has not exactly one mode that rbee knows".to_owned()),

@@ -28,9 +28,18 @@ fn config() -> Value {
 
 fn tensors() -> HashMap<String, Tensor> {
     let mut shapes = vec![
-        ("embeddings.word_embeddings.weight".to_owned(), vec![VOCAB, HIDDEN]),
-        ("embeddings.position_embeddings.weight".to_owned(), vec![POSITIONS, HIDDEN]),
-        ("embeddings.token_type_embeddings.weight".to_owned(), vec![2, HIDDEN]),
+        (
+            "embeddings.word_embeddings.weight".to_owned(),
+            vec![VOCAB, HIDDEN],
+        ),
+        (
+            "embeddings.position_embeddings.weight".to_owned(),
+            vec![POSITIONS, HIDDEN],
+        ),
+        (
+            "embeddings.token_type_embeddings.weight".to_owned(),
+            vec![2, HIDDEN],
+        ),
         ("embeddings.LayerNorm.weight".to_owned(), vec![HIDDEN]),
         ("embeddings.LayerNorm.bias".to_owned(), vec![HIDDEN]),
     ];
@@ -46,14 +55,20 @@ fn tensors() -> HashMap<String, Tensor> {
             ("output.LayerNorm", HIDDEN, 0),
         ] {
             let name = format!("encoder.layer.{layer}.{part}");
-            let weight = if columns == 0 { vec![rows] } else { vec![rows, columns] };
+            let weight = if columns == 0 {
+                vec![rows]
+            } else {
+                vec![rows, columns]
+            };
             shapes.push((format!("{name}.weight"), weight));
             shapes.push((format!("{name}.bias"), vec![rows]));
         }
     }
     let mut state = 7u64;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (state >> 40) as f32 / (1 << 23) as f32 - 1.0
     };
     let made = shapes.into_iter().map(|(name, shape)| {
@@ -87,7 +102,8 @@ fn write(dir: &Path, config: &Value, pooling: &str) {
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
                   "max_input_chars_per_word": 100, "vocab": words},
     });
-    let modules = json!([{"type": "a.Transformer"}, {"type": "a.Pooling"}, {"type": "a.Normalize"}]);
+    let modules =
+        json!([{"type": "a.Transformer"}, {"type": "a.Pooling"}, {"type": "a.Normalize"}]);
     std::fs::create_dir_all(dir.join("1_Pooling")).unwrap();
     for (name, value) in [
         ("config.json", config),
@@ -122,8 +138,13 @@ fn oracle(tokens: &[u32]) -> Vec<Vec<f32>> {
     let config: bert::Config = serde_json::from_value(config()).unwrap();
     let vars = VarBuilder::from_tensors(tensors(), DType::F32, &Device::Cpu);
     let model = bert::BertModel::load(vars, &config).unwrap();
-    let ids = Tensor::new(tokens, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
-    let rows = model.forward(&ids, &ids.zeros_like().unwrap(), None).unwrap();
+    let ids = Tensor::new(tokens, &Device::Cpu)
+        .unwrap()
+        .unsqueeze(0)
+        .unwrap();
+    let rows = model
+        .forward(&ids, &ids.zeros_like().unwrap(), None)
+        .unwrap();
     rows.squeeze(0).unwrap().to_vec2().unwrap()
 }
 
@@ -142,7 +163,10 @@ fn vectors_are_those_of_candles_bert() {
         let tokens = model.tokens(&EmbedText::Text(TEXT.to_owned())).unwrap();
         assert_eq!((tokens[0], tokens.last()), (2, Some(&3)));
         let inner = &tokens[1..tokens.len() - 1];
-        assert!(!inner.contains(&3), "written special tokens are text: {tokens:?}");
+        assert!(
+            !inner.contains(&3),
+            "written special tokens are text: {tokens:?}"
+        );
         let rows = oracle(&tokens);
         let mut wanted = vec![0.0f64; HIDDEN];
         for (dim, wanted) in wanted.iter_mut().enumerate() {
@@ -156,7 +180,10 @@ fn vectors_are_those_of_candles_bert() {
         let length = wanted.iter().map(|x| x * x).sum::<f64>().sqrt();
         let vector = model.vector(&tokens).unwrap();
         for (ours, theirs) in vector.iter().zip(&wanted) {
-            assert!((f64::from(*ours) - theirs / length).abs() < 1e-5, "{pooling}: {ours} {theirs}");
+            assert!(
+                (f64::from(*ours) - theirs / length).abs() < 1e-5,
+                "{pooling}: {ours} {theirs}"
+            );
         }
     }
 }
@@ -181,12 +208,22 @@ fn threads_instruction_sets_and_earlier_texts_change_no_bit() {
 fn texts_that_the_model_cannot_take_are_refused_whole() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &config(), "pooling_mode_mean_tokens");
-    std::fs::write(dir.path().join("sentence_bert_config.json"), r#"{"max_seq_length": 6}"#).unwrap();
+    std::fs::write(
+        dir.path().join("sentence_bert_config.json"),
+        r#"{"max_seq_length": 6}"#,
+    )
+    .unwrap();
     let model = load_dir(dir.path(), &options(1, None)).unwrap().model;
     let code = |text: EmbedText| model.tokens(&text).unwrap_err().code;
     assert!(model.tokens(&EmbedText::Text("a b c d".to_owned())).is_ok());
-    assert_eq!(code(EmbedText::Text("a b c d e".to_owned())), "context_length_exceeded");
-    assert_eq!(code(EmbedText::Tokens(vec![2; 7])), "context_length_exceeded");
+    assert_eq!(
+        code(EmbedText::Text("a b c d e".to_owned())),
+        "context_length_exceeded"
+    );
+    assert_eq!(
+        code(EmbedText::Tokens(vec![2; 7])),
+        "context_length_exceeded"
+    );
     assert_eq!(code(EmbedText::Tokens(vec![VOCAB as u32])), "invalid_value");
 }
 
@@ -202,7 +239,8 @@ fn folders_that_are_no_such_model_are_refused_in_words() {
             Err(error) => error.to_string(),
         }
     };
-    let set = |name: &'static str, value: Value| move |config: &mut Value| config[name] = value.clone();
+    let set =
+        |name: &'static str, value: Value| move |config: &mut Value| config[name] = value.clone();
     let mean = "pooling_mode_mean_tokens";
     for (name, value, word) in [
         ("hidden_size", json!(0), "hidden_size"),
@@ -211,10 +249,17 @@ fn folders_that_are_no_such_model_are_refused_in_words() {
         ("num_hidden_layers", json!(4), "no tensor"),
         ("vocab_size", json!(1u64 << 60), "vocab_size"),
         ("hidden_act", json!("sine"), "sine"),
-        ("position_embedding_type", json!("relative_key"), "relative_key"),
+        (
+            "position_embedding_type",
+            json!("relative_key"),
+            "relative_key",
+        ),
     ] {
         let error = refused(&set(name, value), mean);
-        assert!(error.contains(word) || error.contains("embeddings"), "{error}");
+        assert!(
+            error.contains(word) || error.contains("embeddings"),
+            "{error}"
+        );
     }
     let error = refused(&|_| {}, "pooling_mode_weightedmean_tokens");
     assert!(error.contains("pooling"), "{error}");

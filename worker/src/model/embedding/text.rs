@@ -31,7 +31,8 @@ impl TextTokens {
         let bytes = read(dir, name, MAX_TOKENIZER_BYTES)?.ok_or("it has no tokenizer.json")?;
         // The crate is not written for hostile files: a panic of it is an error of the file.
         let parsed = catch_unwind(AssertUnwindSafe(|| Tokenizer::from_bytes(&bytes)));
-        let wrong = |why: &dyn std::fmt::Display| format!("its tokenizer.json cannot be used: {why}");
+        let wrong =
+            |why: &dyn std::fmt::Display| format!("its tokenizer.json cannot be used: {why}");
         let mut tokenizer = match parsed {
             Ok(parsed) => parsed.map_err(|error| wrong(&error))?,
             Err(_) => return Err(wrong(&"the tokenizers library panicked on it")),
@@ -51,7 +52,8 @@ impl TextTokens {
         };
         let longest = settings.get("max_seq_length").and_then(Value::as_u64);
         let limit = longest.map_or(config.positions, |longest| {
-            usize::try_from(longest).map_or(config.positions, |longest| longest.min(config.positions))
+            usize::try_from(longest)
+                .map_or(config.positions, |longest| longest.min(config.positions))
         });
         Ok(TextTokens { tokenizer, limit })
     }
@@ -88,7 +90,10 @@ fn read(dir: &Path, name: &str, most: u64) -> Result<Option<Vec<u8>>, String> {
     match std::fs::metadata(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Ok(found) if found.len() > most => {
-            return Err(format!("its {name} has {} bytes; {most} are possible", found.len()));
+            return Err(format!(
+                "its {name} has {} bytes; {most} are possible",
+                found.len()
+            ));
         }
         _ => {}
     }
