@@ -133,7 +133,7 @@ pub struct Listing<T> {
 }
 
 /// Errors of a batch that have one code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorKind {
     /// The code.
     pub code: String,
@@ -146,7 +146,7 @@ pub struct ErrorKind {
 }
 
 /// A batch in detail.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BatchDetail {
     /// The batch.
     pub batch: BatchView,

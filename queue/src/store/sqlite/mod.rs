@@ -2,6 +2,9 @@
 //!
 //! Owns the connections (one writer, a pool of readers), opening, and the mapping of errors. A
 //! write transaction begins IMMEDIATE, so that it never fails halfway for want of the lock.
+//!
+//! Queries about the few queued or placed jobs of a large batch name their index (`INDEXED BY`): without statistics the
+//! planner takes a batch for ten rows, and walks through the million that it may have.
 
 mod batches;
 mod files;

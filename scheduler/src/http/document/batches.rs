@@ -5,9 +5,21 @@
     reason = "these functions carry descriptions and are never called"
 )]
 
-use super::super::types::{BatchView, JobView, Listing};
+use super::super::types::{BatchDetail, BatchView, JobView, Listing};
 use super::Refused;
 use super::bodies::{NewBatchRequest, Pause};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A batch, or a batch in detail.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum BatchShown {
+    /// As it is.
+    Batch(Box<BatchView>),
+    /// With its errors by code.
+    Detail(Box<BatchDetail>),
+}
 
 #[utoipa::path(
     post,
@@ -44,7 +56,7 @@ pub fn list_batches() {}
         ("id" = String, Path, description = "Its id, the beginning of it, or `last`"),
         ("detail" = Option<bool>, Query, nullable = false, description = "With its errors by code"),
     ),
-    responses((status = 200, description = "The batch", body = BatchView), Refused)
+    responses((status = 200, description = "The batch", body = BatchShown), Refused)
 )]
 pub fn show_batch() {}
 
