@@ -97,6 +97,10 @@ fn openai_request(
             return Err(LineError::new("unknown_parameter", format!("{name} {what}")).about(name));
         }
     }
+    // The one of two names that the other takes the place of is read too, since it may be wrong.
+    if let Some(tokens) = body.get("max_tokens") {
+        params::check_one("max_tokens", tokens)?;
+    }
     let merged = merge(options, body);
     let mut params = params::read(&merged, endpoint, 1.0)?;
     let input = if endpoint == Endpoint::Completions {

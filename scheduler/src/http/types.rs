@@ -132,6 +132,19 @@ pub struct Listing<T> {
     pub has_more: bool,
 }
 
+/// A number of things in a query: one that 64 bits with a sign hold, as the document says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Count(pub u64);
+
+impl TryFrom<i64> for Count {
+    type Error = std::num::TryFromIntError;
+
+    fn try_from(number: i64) -> Result<Count, Self::Error> {
+        u64::try_from(number).map(Count)
+    }
+}
+
 /// Errors of a batch that have one code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorKind {

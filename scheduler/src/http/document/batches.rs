@@ -152,7 +152,7 @@ pub fn batch_events() {}
     summary = "Some jobs of a batch with their lines and results",
     params(
         ("id" = String, Path, description = "Its id"),
-        ("at" = String, Query, description = "Indices with commas between them"),
+        ("at" = String, Query, pattern = "^[0-9]{1,15}(,[0-9]{1,15}){0,99}$", description = "Indices with commas between them"),
     ),
     responses((status = 200, description = "The jobs", body = Value), Refused)
 )]

@@ -301,7 +301,7 @@ async fn check_told(
 
 /// Prompts as they come.
 enum Pieces<'f> {
-    Part(Field<'f>),
+    Part(Box<Field<'f>>),
     Whole(Option<Bytes>),
 }
 
@@ -325,7 +325,10 @@ async fn keep(
     prompts: Prompts<'_>,
 ) -> Result<u64, ApiError> {
     let mut input = match prompts {
-        Prompts::Form(form) => Pieces::Part(next_part(form, PART_INPUT).await?),
+        Prompts::Form(form) => {
+            let part = next_part(form, PART_INPUT).await?;
+            Pieces::Part(Box::new(part))
+        }
         Prompts::Whole(text) => Pieces::Whole(text),
     };
     let spool = Spool::begin(&server.spool, wanted.spec.options.clone())
