@@ -65,7 +65,7 @@ refused(openai.BadRequestError, "out_of_range", input=["a"] * 2049)
 refused(openai.BadRequestError, "invalid_value", input=[5, 40_000])
 try:
     client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hello"}])
-except openai.BadRequestError as error:
+except openai.NotFoundError as error:
     assert error.code == "unsupported_endpoint", error
 else:
     raise AssertionError("a model of embeddings answered")

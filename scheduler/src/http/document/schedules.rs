@@ -88,7 +88,7 @@ pub enum SchedulePriority {
 
 /// Where prompts come from.
 #[derive(Serialize, Deserialize, ToSchema)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(untagged)]
 pub enum ScheduleSource {
     /// Files of the server, read at each tick.
     Files(FileSource),
@@ -98,18 +98,40 @@ pub enum ScheduleSource {
 
 /// Files of the server.
 #[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct FileSource {
+    /// Always `files`.
+    kind: FilesWord,
     /// An absolute path, which may hold `*`, `?` and `[…]`.
     #[schema(pattern = "^(/[A-Za-z0-9_-]{1,40}){1,8}[.]jsonl$")]
     pattern: String,
 }
 
+/// The word for files.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FilesWord {
+    /// Files of the server.
+    Files,
+}
+
 /// Lines that are kept with the schedule.
 #[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct KeptSource {
+    /// Always `kept`.
+    kind: KeptWord,
     /// Their name for people.
     name: String,
     /// Short lines as files have them.
     #[schema(min_items = 1)]
     lines: Vec<InferRequest>,
+}
+
+/// The word for lines.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeptWord {
+    /// These lines.
+    Kept,
 }
