@@ -10,6 +10,7 @@ use rbee_worker::engine::stub::{self, StubOptions};
 use rbee_worker::engine::{Engine, EngineEvent, EngineOptions, TextFace};
 use rbee_worker::kernels::Kernel;
 use rbee_worker::model::device::ComputeDevice;
+use rbee_worker::model::embedding;
 use rbee_worker::model::memory::MemoryPlan;
 use rbee_worker::model::outline::Outline;
 use rbee_worker::model::{self, LoadError, LoadOptions, LoadedModel, numerics};
@@ -119,6 +120,16 @@ pub enum Room {
     Beside(u64),
 }
 
+impl Room {
+    /// The budget, and whether others have their share of it too.
+    fn parts(self) -> (Option<u64>, bool) {
+        match self {
+            Room::Alone(memory) => (memory, false),
+            Room::Beside(memory) => (Some(memory), true),
+        }
+    }
+}
+
 /// Loads a model and starts an engine that tells its events to `events`. Blocks while it loads.
 pub fn host(
     source: &Source,
@@ -132,6 +143,11 @@ pub fn host(
         chunk_tokens: args.machine.chunk_tokens as usize,
         share_prefixes: !args.machine.no_prefix_sharing,
     };
+    if let Source::Files(resolved) = source
+        && embedding::gives_vectors(resolved)
+    {
+        return host_vectors(resolved, args, room, talk, events);
+    }
     let loaded = load(source, args, room, talk)?;
     #[cfg(feature = "failpoints")]
     let loaded = LoadedModel {
@@ -142,16 +158,40 @@ pub fn host(
         tokenizer: loaded.tokenizer,
         template: loaded.template,
     };
-    let engine = Engine::start(loaded.model, text, options, events).map_err(|error| {
-        let message = format!("The engine cannot be started: {error}.");
-        JobError::new("model_load_failed", message)
-    })?;
+    let engine = Engine::start(loaded.model, text, options, events).map_err(not_started)?;
     Ok(Hosted {
         engine,
         numerics: loaded.numerics,
         reproducible: loaded.reproducible,
         bytes: loaded.memory.total(),
     })
+}
+
+/// The same for a model that gives vectors.
+fn host_vectors(
+    resolved: &ResolvedModel,
+    args: &EngineArgs,
+    room: Room,
+    talk: &Talk,
+    events: mpsc::Sender<EngineEvent>,
+) -> Result<Hosted, JobError> {
+    let (memory, beside_others) = room.parts();
+    let options = load_options(args, memory, beside_others);
+    let name = &resolved.requested;
+    let loaded = embedding::load(resolved, &options).map_err(|error| load_error(name, &error))?;
+    talk.note(&format!("{name} (embeddings): {}", loaded.memory));
+    let engine = Engine::start_vectors(Box::new(loaded.model), events).map_err(not_started)?;
+    Ok(Hosted {
+        engine,
+        numerics: loaded.numerics,
+        reproducible: true,
+        bytes: loaded.memory.total(),
+    })
+}
+
+fn not_started(error: std::io::Error) -> JobError {
+    let message = format!("The engine cannot be started: {error}.");
+    JobError::new("model_load_failed", message)
 }
 
 /// Loads a model. Blocks meanwhile.
@@ -208,10 +248,7 @@ fn load_files(
     room: Room,
     talk: &Talk,
 ) -> Result<LoadedModel, JobError> {
-    let (memory, beside_others) = match room {
-        Room::Alone(memory) => (memory, false),
-        Room::Beside(memory) => (Some(memory), true),
-    };
+    let (memory, beside_others) = room.parts();
     let options = load_options(args, memory, beside_others);
     let name = &resolved.requested;
     let loaded = model::load(resolved, &options).map_err(|error| load_error(name, &error))?;

@@ -1,7 +1,7 @@
 //! The node in this process: the wiring of engine, models, lease and crash journal, for `worker` and for `serve`.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rbee_queue::Batches;
@@ -74,6 +74,8 @@ pub struct NodeSetup {
     /// How long jobs may run without a step before the process ends itself, with evidence against them.
     pub stall_timeout: Option<Duration>,
     pub talk: Talk,
+    /// Gets the node's handle, for whoever asks it beside its face.
+    pub shown_to: Option<Arc<OnceLock<NodeHandle>>>,
 }
 
 /// Runs a node until `stop` is cancelled: then it drains and leaves.
@@ -109,6 +111,10 @@ pub async fn run_node(setup: NodeSetup, stop: CancellationToken) -> Result<(), F
         logs: setup.logs,
     };
     let (node, handle) = Node::new(parts, options);
+    if let Some(slot) = setup.shown_to {
+        // A slot is for one node; a second one would find it taken.
+        let _ = slot.set(handle.clone());
+    }
     let living = setup.living.watch(handle.clone(), &setup.talk)?;
     if let Some(patience) = setup.stall_timeout {
         end_stalls(handle.clone(), patience)?;

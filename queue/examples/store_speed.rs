@@ -185,6 +185,7 @@ fn answer(index: u64) -> ResultRecord {
             prompt_tokens: 50,
             completion_tokens: 20,
         },
+        ..Completed::default()
     })
 }
 

@@ -24,6 +24,7 @@
 
 pub mod batch;
 pub mod batches;
+pub mod embedding;
 pub mod file;
 pub mod ids;
 pub mod jsonl;

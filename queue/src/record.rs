@@ -3,6 +3,7 @@
 //! Owns the versioned JSON form. It holds no id, clock, node or speed (those would differ between
 //! two equal runs) and knows nothing of output shapes; `jsonl` renders it at export.
 
+use crate::embedding::Embedding;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// The version that [`ResultRecord::completed`] and [`ResultRecord::failed`] write.
@@ -90,12 +91,15 @@ pub enum Outcome {
 }
 
 /// A model's answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Completed {
-    /// The choices in order of their index, at least one.
+    /// The choices in order of their index, at least one where text was asked for.
     pub choices: Vec<Choice>,
     /// Token counts, over all choices.
     pub usage: Usage,
+    /// The vectors of the texts in their order, where those were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub embeddings: Vec<Embedding>,
 }
 
 /// One of a request's `n` answers.
@@ -269,7 +273,7 @@ mod tests {
                     top: vec![],
                 }]),
             }],
-            usage: Usage::default(),
+            ..Completed::default()
         });
         let json = record.to_json();
         assert!(!json.contains('\u{0}') && !json.contains('\n'));

@@ -17,6 +17,8 @@ pub const MAX_CHOICES: u32 = 16;
 pub const MAX_TOP_LOGPROBS: u8 = 20;
 /// Greatest [`Params::schema_retries`]: doubled so often, one token is longer than any context.
 pub const MAX_SCHEMA_RETRIES: u8 = 20;
+/// Texts of one request for embeddings, as in OpenAI's API.
+pub const MAX_EMBED_TEXTS: usize = 2048;
 
 /// The API route a request is meant for; it decides how the input becomes a prompt and what the
 /// OpenAI-shaped answer looks like.
@@ -96,6 +98,27 @@ pub enum Input {
         /// a chat template.
         raw: bool,
     },
+    /// Texts whose vectors are wanted.
+    Embed {
+        /// In order; at least one.
+        texts: Vec<EmbedText>,
+        /// How many numbers a vector shall have, where that is asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dimensions: Option<u32>,
+        /// Vectors are shown as base64 of their little-endian f32, not as numbers.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        base64: bool,
+    },
+}
+
+/// A text whose vector is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum EmbedText {
+    /// As a person wrote it.
+    Text(String),
+    /// As the ids of its tokens: exactly what the model sees.
+    Tokens(Vec<u32>),
 }
 
 /// Sampling and output parameters with defaults applied. All floats are finite.

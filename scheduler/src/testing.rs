@@ -112,6 +112,7 @@ pub fn answer(work: &Work) -> Finish {
         record: ResultRecord::completed(Completed {
             choices: vec![choice],
             usage: Usage::default(),
+            ..Completed::default()
         }),
         stats: JobStats::default(),
     }

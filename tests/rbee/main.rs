@@ -8,6 +8,7 @@ mod deploy;
 mod diff;
 mod disk;
 mod doctor;
+mod embeddings;
 mod engine;
 mod equal_jobs;
 mod face;

@@ -50,7 +50,7 @@ fn tokens_are_those_that_the_run_counts() {
 fn lines_that_would_fail_are_named() {
     let home = Home::new();
     let long = json!({"prompt": "x".repeat(40_000)});
-    let embedding = json!({"url": "/v1/embeddings", "body": {"input": "a"}});
+    let embedding = json!({"url": "/v1/embeddings", "body": {"prompt": "a"}});
     let good = json!({"prompt": "a"});
     let lines = prompts::jsonl([&good, &long, &good, &embedding]);
     home.write("in.jsonl", format!("{lines}\nno json\n"));

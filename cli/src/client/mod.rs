@@ -210,11 +210,13 @@ async fn refused(response: Response) -> Failure {
 
 /// What an answer that is no success means.
 fn refusal(status: StatusCode, text: &str) -> Failure {
-    let said = match serde_json::from_str::<ErrorBody>(text) {
-        Ok(body) => body.error.message,
-        Err(_) => format!("the server answered {status}"),
+    let (said, code) = match serde_json::from_str::<ErrorBody>(text) {
+        Ok(body) => (body.error.message, body.error.code.unwrap_or_default()),
+        Err(_) => (format!("the server answered {status}"), String::new()),
     };
     match status {
+        // What is asked for, not who asks.
+        StatusCode::FORBIDDEN if code.ends_with("_not_allowed") => Failure::usage(said),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Program(anyhow!(said)),
         status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
             Failure::usage(said)

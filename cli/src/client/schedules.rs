@@ -61,7 +61,7 @@ pub async fn add_schedule(
     }
     let status = response.status();
     let text = response.text().await.unwrap_or_default();
-    if status == StatusCode::BAD_REQUEST
+    if status == StatusCode::FORBIDDEN
         && let Ok(body) = serde_json::from_str::<ErrorBody>(&text)
         && body.error.code.as_deref() == Some(NOT_ALLOWED)
     {

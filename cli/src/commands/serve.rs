@@ -6,17 +6,18 @@ use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use rbee_queue::batch::INTERACTIVE_OWNER;
-use rbee_scheduler::http::{self, ApiParts, Auth, Models};
+use rbee_scheduler::http::{self, ApiParts, Auth, Models, NodeFigures};
 use rbee_scheduler::webhook::Webhooks;
 use rbee_scheduler::{Coordinator, CoordinatorOptions, Retention};
+use rbee_worker::face::register_metrics;
 use rbee_worker::model_files::DEFAULT_ALIAS;
-use rbee_worker::node::LeaseOptions;
+use rbee_worker::node::{LeaseOptions, NodeHandle};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -195,6 +196,7 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
         ..coordinator_options(context, &args, &home.shape)?
     };
     let (coordinator, handle) = Coordinator::new(home.batches.clone(), options);
+    let shown_to = Arc::new(OnceLock::new());
     let parts = ApiParts {
         batches: home.batches.clone(),
         models,
@@ -205,6 +207,7 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
         today: moment::today,
         logs: logging::tail(),
         max_jobs: args.max_jobs,
+        own_node: child.as_ref().map(|_| figures_of(&shown_to)),
     };
     let (requests, working, leading) = (
         CancellationToken::new(),
@@ -213,7 +216,7 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
     );
     let mut computing = match child {
         Some(child) => {
-            let node = own_node(context, &args, &home, child).await?;
+            let node = own_node(context, &args, &home, child, shown_to).await?;
             tokio::spawn(run_node(node, working.clone()))
         }
         None => tokio::spawn(std::future::pending()),
@@ -248,12 +251,23 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
     Ok(ExitCode::Success)
 }
 
+/// Tells the figures of the node in this process, once it is there.
+fn figures_of(node: &Arc<OnceLock<NodeHandle>>) -> NodeFigures {
+    let node = Arc::clone(node);
+    Arc::new(move |registry| {
+        if let Some(node) = node.get() {
+            register_metrics(node, registry);
+        }
+    })
+}
+
 /// The node of a server that is no cluster's.
 async fn own_node(
     context: &Context,
     args: &ServeArgs,
     home: &Home,
     child: Child,
+    shown_to: Arc<OnceLock<NodeHandle>>,
 ) -> Result<NodeSetup, Failure> {
     let (journal, running_at_crash) = CrashJournal::open(child.journal)?;
     blame(&home.batches, &running_at_crash, &context.talk).await?;
@@ -276,6 +290,7 @@ async fn own_node(
         face: None,
         stall_timeout: Some(args.stall_timeout),
         talk: context.talk.clone(),
+        shown_to: Some(shown_to),
     })
 }
 

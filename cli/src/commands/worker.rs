@@ -181,6 +181,7 @@ pub async fn run(context: &Context, args: WorkerArgs, child: Child) -> Outcome {
         face: Some(face),
         stall_timeout: Some(args.stall_timeout),
         talk: context.talk.clone(),
+        shown_to: None,
     };
     run_node(setup, stop).await?;
     home.close().await;

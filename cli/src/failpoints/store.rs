@@ -73,6 +73,8 @@ pass_on! {
     fn retry_failed(batch: BatchNo, circumstance_only: bool) -> u64;
     fn results_page(batch: BatchNo, from: JobIndex, limit: usize) -> ResultsPage;
     fn finished_since(batch: BatchNo, after: u64, limit: usize) -> Vec<Finished>;
+    fn failed_since(batch: BatchNo, after: u64, limit: usize) -> Vec<Finished>;
+    fn failed_before_last(batch: BatchNo, count: usize) -> u64;
     fn job_get(jobs: &[JobRef]) -> Vec<Option<StoredJob>>;
     fn recount(batch: BatchNo) -> [u64; 5];
     fn node_join(node: &NodeInstance, report: &NodeReport, lease: Duration) -> (), then "joined" if |()| true;

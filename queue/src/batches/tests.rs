@@ -112,6 +112,7 @@ async fn answer_all(batches: &Batches, batch: &Batch) {
                 logprobs: None,
             }],
             usage: Usage::default(),
+            ..Completed::default()
         });
         let finish = Finish {
             job: name,

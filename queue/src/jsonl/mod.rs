@@ -3,6 +3,7 @@
 //! Owns reading (bounded lines, two line shapes, batch-wide options) and the rendering of stored
 //! records. Knows nothing of stores, engines and output files.
 
+mod embeddings;
 mod line_error;
 mod lines;
 mod messages;

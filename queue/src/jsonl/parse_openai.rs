@@ -8,7 +8,7 @@ use super::options::LineOptions;
 use super::parse::{
     ParsedLine, Shape, chat, merge, raw_prompt, refuse_parse_special, take_custom_id, take_model,
 };
-use super::{messages, params};
+use super::{embeddings, messages, params};
 use crate::request::{Endpoint, Request};
 use serde_json::{Map, Value};
 
@@ -49,7 +49,9 @@ fn openai_request(
             let url = quote(&Value::from(url.as_str()));
             LineError::new(
                 "unknown_url",
-                format!("url {url} is not one of /v1/chat/completions and /v1/completions"),
+                format!(
+                    "url {url} is not one of /v1/chat/completions, /v1/completions and /v1/embeddings"
+                ),
             )
         })?,
         Some(other) => return Err(LineError::wrong_type("url", "a text", other)),
@@ -71,8 +73,7 @@ fn openai_request(
         None => return Err(LineError::missing("body")),
     };
     if endpoint == Endpoint::Embeddings {
-        let why = "embeddings are not supported";
-        return Err(LineError::unsupported("url /v1/embeddings", why));
+        return embeddings::read(body, options);
     }
     let wanted = if endpoint == Endpoint::Completions {
         "prompt"
@@ -95,6 +96,10 @@ fn openai_request(
             let what = "is not a parameter that rbee knows: remove it, or check its name";
             return Err(LineError::new("unknown_parameter", format!("{name} {what}")).about(name));
         }
+    }
+    // The one of two names that the other takes the place of is read too, since it may be wrong.
+    if let Some(tokens) = body.get("max_tokens") {
+        params::check_one("max_tokens", tokens)?;
     }
     let merged = merge(options, body);
     let mut params = params::read(&merged, endpoint, 1.0)?;

@@ -141,8 +141,8 @@ fn each_kind_of_bad_line_has_its_code() {
         (r#"{"prompt": "a", "custom_id": ""}"#, "invalid_custom_id"),
         (r#"{"url": "/v1/images", "body": {}}"#, "unknown_url"),
         (
-            r#"{"url": "/v1/embeddings", "body": {"input": "a"}}"#,
-            "unsupported",
+            r#"{"url": "/v1/embeddings", "body": {"prompt": "a"}}"#,
+            "missing_field",
         ),
         (r#"{"url": "/v1/completions", "body": 5}"#, "wrong_type"),
         (r#"{"url": "/v1/completions"}"#, "missing_field"),

@@ -6,10 +6,12 @@
 use super::options::LineOptions;
 use super::parse::{CustomId, ParsedLine, Shape, parse_line};
 use super::render_openai;
+use crate::embedding::Embedding;
 use crate::ids::{JobIndex, JobKey, ModelSha, ResultIds};
 use crate::record::{
     Choice, Completed, FinishReason, JobError, JobStats, Outcome, ResultRecord, TokenLogprob,
 };
+use crate::request::{Input, Request};
 use serde_json::{Map, Value, json};
 
 /// How results are written.
@@ -187,7 +189,10 @@ fn short(context: &Context<'_>) -> Map<String, Value> {
     line.insert("id".into(), context.custom_id());
     line.insert("index".into(), context.answer.index.0.into());
     match &context.answer.record.outcome {
-        Outcome::Completed(completed) => short_answer(&mut line, context, completed),
+        Outcome::Completed(completed) => {
+            short_answer(&mut line, context, completed);
+            short_embeddings(&mut line, context, completed);
+        }
         Outcome::Failed(error) => {
             line.insert("text".into(), Value::Null);
             line.insert("finish_reason".into(), Value::Null);
@@ -227,6 +232,27 @@ fn short_answer(line: &mut Map<String, Value>, context: &Context<'_>, completed:
     }
     line.insert("usage".into(), usage(completed));
     line.insert("error".into(), Value::Null);
+}
+
+/// `embedding` is that of the first text, `embeddings` are all where there are several.
+fn short_embeddings(line: &mut Map<String, Value>, context: &Context<'_>, completed: &Completed) {
+    let request = context.parsed.request.as_ref().ok();
+    let vectors = completed.embeddings.iter();
+    let mut vectors: Vec<Value> = vectors.map(|vector| embedding(request, vector)).collect();
+    if vectors.len() > 1 {
+        line.insert("embeddings".into(), vectors.clone().into());
+    }
+    if !vectors.is_empty() {
+        line.insert("embedding".into(), vectors.swap_remove(0));
+    }
+}
+
+/// A vector in the form that its request asks for.
+pub(super) fn embedding(request: Option<&Request>, vector: &Embedding) -> Value {
+    match request.map(|request| &request.input) {
+        Some(Input::Embed { base64: true, .. }) => vector.to_base64().into(),
+        _ => vector.0.iter().map(|number| shortest(*number)).collect(),
+    }
 }
 
 fn short_choice(context: &Context<'_>, choice: &Choice) -> Value {

@@ -1,10 +1,10 @@
 //! The OpenAI output line: `{"id", "custom_id", "response", "error"}`.
 //!
-//! Owns the bodies of chat and text completions as OpenAI's batch API writes them.
+//! Owns the bodies of chat and text completions and of embeddings as OpenAI's batch API writes them.
 
-use super::render::{Context, shortest, token_logprobs, usage};
+use super::render::{Context, embedding, shortest, token_logprobs, usage};
 use crate::record::{Choice, Completed, Outcome, TokenLogprob};
-use crate::request::Endpoint;
+use crate::request::{Endpoint, Request};
 use serde_json::{Map, Value, json};
 
 /// Hex digits of each digest in `system_fingerprint`.
@@ -35,6 +35,9 @@ pub(super) fn line(context: &Context<'_>) -> Map<String, Value> {
 
 fn body(context: &Context<'_>, completed: &Completed) -> Value {
     let request = context.parsed.request.as_ref().ok();
+    if !completed.embeddings.is_empty() {
+        return embedding_list(request, completed);
+    }
     let text = request.is_some_and(|request| request.endpoint == Endpoint::Completions);
     let (id, object) = match text {
         true => (context.ids.completion(), "text_completion"),
@@ -61,6 +64,22 @@ fn body(context: &Context<'_>, completed: &Completed) -> Value {
         "choices": choices,
         "usage": usage(completed),
         "system_fingerprint": fingerprint(context),
+    })
+}
+
+fn embedding_list(request: Option<&Request>, completed: &Completed) -> Value {
+    let numbered = completed.embeddings.iter().enumerate();
+    let data: Vec<Value> = numbered
+        .map(|(index, vector)| {
+            json!({"object": "embedding", "index": index, "embedding": embedding(request, vector)})
+        })
+        .collect();
+    let tokens = completed.usage.prompt_tokens;
+    json!({
+        "object": "list",
+        "data": data,
+        "model": request.map(|request| request.model.as_str()),
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     })
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::embedding::Embedding;
 use crate::ids::{ContentHash, JobIndex, JobKey, ModelSha};
 use crate::record::{
     Choice, Completed, FinishReason, JobStats, ResultRecord, TokenLogprob, TopLogprob, Usage,
@@ -35,6 +36,7 @@ fn answer(texts: &[&str], logprobs: bool) -> ResultRecord {
             prompt_tokens: 5,
             completion_tokens: 2,
         },
+        ..Completed::default()
     })
 }
 
@@ -210,4 +212,44 @@ fn keys_are_shown_only_when_asked() {
     };
     let key = render_as(line, &record, rendering)["job_key"].clone();
     assert_eq!(key.as_str().map(str::len), Some(64));
+}
+
+#[test]
+fn vectors_are_shown_as_their_request_asks() {
+    let record = ResultRecord::completed(Completed {
+        usage: Usage {
+            prompt_tokens: 7,
+            completion_tokens: 0,
+        },
+        embeddings: vec![Embedding(vec![0.1, -2.0]), Embedding(vec![1.0, 0.5])],
+        ..Completed::default()
+    });
+    let line = |form: &str| {
+        let body = json!({"input": ["a", "b"], "encoding_format": form});
+        json!({"custom_id": "c", "url": "/v1/embeddings", "body": body}).to_string()
+    };
+    let shown = render_as(&line("float"), &record, Rendering::default());
+    let body = &shown["response"]["body"];
+    let data = json!([
+        {"object": "embedding", "index": 0, "embedding": [0.1, -2.0]},
+        {"object": "embedding", "index": 1, "embedding": [1.0, 0.5]},
+    ]);
+    let usage = json!({"prompt_tokens": 7, "total_tokens": 7});
+    assert_eq!(
+        *body,
+        json!({"object": "list", "data": data, "model": "m", "usage": usage})
+    );
+    let shown = render_as(&line("base64"), &record, Rendering::default());
+    assert_eq!(
+        shown["response"]["body"]["data"][1]["embedding"],
+        "AACAPwAAAD8="
+    );
+    let short = Rendering {
+        shape: Some(Shape::Short),
+        ..Rendering::default()
+    };
+    let shown = render_as(&line("float"), &record, short);
+    assert_eq!(shown["text"], Value::Null);
+    assert_eq!(shown["embedding"], json!([0.1, -2.0]));
+    assert_eq!(shown["embeddings"], json!([[0.1, -2.0], [1.0, 0.5]]));
 }

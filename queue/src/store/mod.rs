@@ -199,6 +199,17 @@ pub trait Store: ScheduleStore + TokenStore + FileStore {
         limit: usize,
     ) -> Result<Vec<Finished>, StoreError>;
 
+    /// The same, but the errors only: what lies between them costs nothing.
+    async fn failed_since(
+        &self,
+        batch: BatchNo,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Finished>, StoreError>;
+
+    /// The number after which the last `count` errors are; 0 where there are no more than so many.
+    async fn failed_before_last(&self, batch: BatchNo, count: usize) -> Result<u64, StoreError>;
+
     /// Jobs by name, with their lines.
     async fn job_get(&self, jobs: &[JobRef]) -> Result<Vec<Option<StoredJob>>, StoreError>;
 

@@ -137,6 +137,7 @@ fn late_answer(held: &Held) -> Finish {
         record: ResultRecord::completed(Completed {
             choices: vec![choice],
             usage: Usage::default(),
+            ..Completed::default()
         }),
         stats: JobStats::default(),
     }

@@ -32,7 +32,7 @@ impl From<FindError> for ApiError {
         let message = error.to_string();
         match error {
             FindError::Nothing | FindError::Unknown { .. } => ApiError::not_found(message),
-            FindError::Ambiguous { .. } => ApiError::bad("ambiguous_id", message),
+            FindError::Ambiguous { .. } => ApiError::conflict("ambiguous_id", message),
             FindError::Store(error) => error.into(),
         }
     }

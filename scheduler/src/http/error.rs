@@ -69,6 +69,11 @@ impl ApiError {
         ApiError::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
+    /// What is asked for lies beyond what the server's settings allow.
+    pub fn not_allowed(code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::FORBIDDEN, code, message)
+    }
+
     /// Too much at once.
     pub fn too_many(message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
@@ -90,7 +95,8 @@ impl ApiError {
     /// What one request's job came to, where it has no answer.
     pub fn of_job(error: JobError) -> ApiError {
         let status = match error.code.as_str() {
-            "model_not_found" => StatusCode::NOT_FOUND,
+            // A model that does something else is not there for this route, as in OpenAI's API.
+            "model_not_found" | "unsupported_endpoint" => StatusCode::NOT_FOUND,
             _ if error.is_circumstance() => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
         };

@@ -8,7 +8,7 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::running_text::RunningText;
 use super::sse;
-use super::types::{BatchView, event};
+use super::types::{BatchView, Count, event};
 use crate::live::{LiveBatch, Seen, TooMany, Wanted, Wish};
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
@@ -38,9 +38,12 @@ impl From<TooMany> for ApiError {
 #[derive(Debug, Default, Deserialize)]
 pub struct EventsQuery {
     #[serde(default)]
-    after: Option<u64>,
+    after: Option<Count>,
     #[serde(default)]
     results: Results,
+    /// Of the errors that are there only the last so many.
+    #[serde(default)]
+    last: Option<Count>,
     #[serde(default)]
     tokens: Tokens,
 }
@@ -85,7 +88,7 @@ pub async fn events(
 ) -> Result<Response, ApiError> {
     let batch = server.batch(&caller, &id).await?;
     let resumed = match sse::last_event_id(&headers) {
-        None => query.after,
+        None => query.after.map(|after| after.0),
         Some(id) => Some(id.parse().map_err(|_| {
             ApiError::bad(
                 "invalid_event_id",
@@ -93,6 +96,14 @@ pub async fn events(
             )
             .about("Last-Event-ID")
         })?),
+    };
+    let resumed = match (resumed, query.last) {
+        (None, Some(count)) => {
+            let store = server.batches.store();
+            let count = usize::try_from(count.0).unwrap_or(usize::MAX);
+            Some(store.failed_before_last(batch.no, count).await?)
+        }
+        (resumed, _) => resumed,
     };
     let view = BatchView::from(&batch);
     let live = server.live_batches.follow(batch)?;

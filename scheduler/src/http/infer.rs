@@ -73,13 +73,16 @@ pub async fn infer(
         None => (server.models.resolve(&read.options.model).await).map_err(unresolved)?,
     };
     let question = Question {
-        line: read.line,
+        lines: vec![read.line],
         options: read.options,
         model,
         node: read.beside.node,
     };
     let asked = interactive::begin(&server, question).await?;
-    let (batch, watcher, leaving) = (asked.batch, asked.watcher, asked.leaving);
+    let (batch, leaving) = (asked.batch, asked.leaving);
+    let mut watchers = asked.watchers;
+    let only = || ApiError::internal("a request of one job had none");
+    let watcher = watchers.pop().ok_or_else(only)?;
     if !streamed {
         return answer(watcher, leaving).await;
     }

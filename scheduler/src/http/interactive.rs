@@ -1,4 +1,4 @@
-//! One request that somebody waits for: a hidden batch of one interactive job.
+//! One request that somebody waits for: a hidden batch of one interactive job, or of one for each of its prompts.
 //!
 //! It is placed, fenced and stored like any other; its text is asked for before the job is placed. A client that goes away
 //! cancels it.
@@ -16,14 +16,11 @@ use std::time::Duration;
 
 /// How long a placement waits for the subscription to the job's text.
 const READY_PATIENCE: Duration = Duration::from_secs(1);
-/// The one job.
-const ONLY: JobIndex = JobIndex(0);
-
 /// A request that can be made a batch.
 pub struct Question {
-    /// The one line.
-    pub line: String,
-    /// How it is read.
+    /// A line for each job.
+    pub lines: Vec<String>,
+    /// How they are read.
     pub options: LineOptions,
     /// What its model is.
     pub model: Resolved,
@@ -35,8 +32,8 @@ pub struct Question {
 pub struct Asked {
     /// Its batch.
     pub batch: Batch,
-    /// What becomes of it.
-    pub watcher: JobWatcher,
+    /// What becomes of each job.
+    pub watchers: Vec<JobWatcher>,
     /// Cancels it when it is dropped.
     pub leaving: CancelWhenLeft,
 }
@@ -65,7 +62,7 @@ pub async fn begin(server: &Server, question: Question) -> Result<Asked, ApiErro
         digest: None,
         asked: None,
     };
-    let input = Cursor::new(question.line);
+    let input = Cursor::new(question.lines.join("\n"));
     let made = server.batches.submit(input, submission).await?;
     let (batch, lock) = match made {
         Submitted::New(batch, lock) => (*batch, lock),
@@ -77,24 +74,28 @@ pub async fn begin(server: &Server, question: Question) -> Result<Asked, ApiErro
         server: server.clone(),
         batch: Some(batch.no),
     };
-    let live = server.live_jobs.follow(&batch, ONLY)?;
-    let mut ready = live.changed();
-    let subscribed = tokio::time::timeout(READY_PATIENCE, async {
-        // It fails only with the job's task.
-        let _ = ready.wait_for(|changes| *changes > 0).await;
-    });
-    let (expected, _) = tokio::join!(server.live_jobs.expect(&batch, ONLY), subscribed);
-    if let Err(error) = expected {
-        // The text then comes with a snapshot.
-        tracing::debug!(%error, "nodes were not told of a job beforehand");
+    let mut watchers = Vec::new();
+    for index in (0..batch.counts.total).map(JobIndex) {
+        let live = server.live_jobs.follow(&batch, index)?;
+        let mut ready = live.changed();
+        let subscribed = tokio::time::timeout(READY_PATIENCE, async {
+            // It fails only with the job's task.
+            let _ = ready.wait_for(|changes| *changes > 0).await;
+        });
+        let (expected, _) = tokio::join!(server.live_jobs.expect(&batch, index), subscribed);
+        if let Err(error) = expected {
+            // The text then comes with a snapshot.
+            tracing::debug!(%error, "nodes were not told of a job beforehand");
+        }
+        let place = Place::default();
+        watchers.push(JobWatcher::new(server.clone(), batch.clone(), live, place));
     }
     // From here on the batch is the coordinator's.
     drop(lock);
     server.coordinator.wake();
-    let watcher = JobWatcher::new(server.clone(), batch.clone(), live, Place::default());
     Ok(Asked {
         batch,
-        watcher,
+        watchers,
         leaving,
     })
 }

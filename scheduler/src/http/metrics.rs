@@ -1,6 +1,7 @@
 //! `GET /metrics`: the server's figures in the text format of Prometheus.
 //!
-//! Counters count since the process began; nodes have figures of their own at their faces.
+//! Counters count since the process began. Nodes have figures of their own at their faces; those of a node in this process
+//! are told here.
 
 use super::Server;
 use super::activity::Sample;
@@ -17,6 +18,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 use rbee_queue::NodeState;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The format's name for content negotiation.
@@ -36,6 +38,9 @@ impl Answers {
         }
     }
 }
+
+/// Puts the figures of this process's own node into a registry.
+pub type NodeFigures = Arc<dyn Fn(&mut Registry) + Send + Sync>;
 
 /// Counts each answer.
 pub async fn count(State(server): State<Server>, request: Request, next: Next) -> Response {
@@ -163,6 +168,9 @@ async fn registry(server: &Server) -> Result<Registry, ApiError> {
         answers
             .get_or_create(&ByStatus { status })
             .inc_by(count.load(Ordering::Relaxed));
+    }
+    if let Some(figures) = &server.own_node {
+        figures(registry.sub_registry_with_prefix("node"));
     }
     registry.register(
         "http_responses",

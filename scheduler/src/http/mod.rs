@@ -62,6 +62,7 @@ pub mod types;
 
 pub use auth::{Auth, AuthError, Caller};
 pub use error::ApiError;
+pub use metrics::NodeFigures;
 
 use crate::coordinator::CoordinatorHandle;
 use crate::live::{LiveBatches, LiveJobs};
@@ -174,6 +175,8 @@ pub struct ApiParts {
     pub logs: LogTail,
     /// Jobs that may wait or run at once.
     pub max_jobs: u64,
+    /// The figures of the node in this process, if there is one.
+    pub own_node: Option<NodeFigures>,
 }
 
 /// The API's state; cheap to clone.
@@ -200,6 +203,7 @@ pub struct Inner {
     streams: Arc<Semaphore>,
     live_batches: LiveBatches,
     live_jobs: LiveJobs,
+    own_node: Option<NodeFigures>,
     stop: CancellationToken,
 }
 
@@ -227,6 +231,7 @@ impl Server {
             usual_model: parts.usual_model,
             today: parts.today,
             logs: parts.logs,
+            own_node: parts.own_node,
             pressure: Pressure::new(parts.max_jobs),
             started_s: chrono::DateTime::<chrono::Utc>::from(SystemTime::now()).timestamp(),
             uploads: Arc::new(Semaphore::new(MAX_UPLOADS)),

@@ -7,7 +7,7 @@
 use super::Server;
 use super::auth::Caller;
 use super::error::ApiError;
-use super::types::{FRAMED, Frame, NDJSON};
+use super::types::{Count, FRAMED, Frame, NDJSON};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
@@ -45,7 +45,7 @@ pub struct ResultsQuery {
     #[serde(default)]
     errors: Errors,
     #[serde(default)]
-    from: u64,
+    from: Count,
     #[serde(default)]
     follow: bool,
 }
@@ -109,7 +109,7 @@ pub async fn results(
         server,
         rendering,
         renderer: Arc::new(PageRenderer::new(batch.clone(), rendering)),
-        next: Some(JobIndex(query.from)),
+        next: Some(JobIndex(query.from.0)),
         follow: query.follow,
         waited: None,
         batch,

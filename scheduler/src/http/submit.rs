@@ -192,11 +192,16 @@ async fn check_receiver(server: &Server, spec: &SubmitSpec) -> Result<(), ApiErr
 
 /// Whether a receiver could be told, as far as that is known now.
 pub(super) async fn check_url(server: &Server, url: &str) -> Result<(), ApiError> {
-    let bad = |message: String| ApiError::bad("invalid_spec", message).about("on_done");
+    let refused = why_not_told(server, url).await;
+    refused.map_err(|message| ApiError::bad("invalid_spec", message).about("on_done"))
+}
+
+/// The same in a sentence.
+pub(super) async fn why_not_told(server: &Server, url: &str) -> Result<(), String> {
     let webhooks = (server.coordinator.webhooks())
-        .ok_or_else(|| bad("this server tells nobody when a batch is done".to_owned()))?;
+        .ok_or_else(|| "this server tells nobody when a batch is done".to_owned())?;
     let checked = webhooks.check(url).await;
-    checked.map_err(|error| bad(format!("on_done cannot be told: {error}")))
+    checked.map_err(|error| format!("on_done cannot be told: {error}"))
 }
 
 /// Spools the input and looks at it while it comes in.

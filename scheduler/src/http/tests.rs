@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 
+mod bodies;
+mod document;
 mod doors;
 mod follow;
 mod openai;
@@ -119,6 +121,7 @@ pub(super) async fn site() -> Site {
         today: || "2026-01-02".to_owned(),
         logs: Arc::new(|lines| format!("the last {lines} lines\n")),
         max_jobs: MAX_JOBS,
+        own_node: None,
     };
     let stop = CancellationToken::new();
     tokio::spawn(serve(listener, parts, stop.clone()));
@@ -224,6 +227,7 @@ fn answered(text: &str) -> ResultRecord {
             logprobs: None,
         }],
         usage: Usage::default(),
+        ..Completed::default()
     })
 }
 

@@ -132,8 +132,21 @@ pub struct Listing<T> {
     pub has_more: bool,
 }
 
+/// A number of things in a query: one that 64 bits with a sign hold, as the document says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Count(pub u64);
+
+impl TryFrom<i64> for Count {
+    type Error = std::num::TryFromIntError;
+
+    fn try_from(number: i64) -> Result<Count, Self::Error> {
+        u64::try_from(number).map(Count)
+    }
+}
+
 /// Errors of a batch that have one code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorKind {
     /// The code.
     pub code: String,
@@ -146,7 +159,7 @@ pub struct ErrorKind {
 }
 
 /// A batch in detail.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BatchDetail {
     /// The batch.
     pub batch: BatchView,

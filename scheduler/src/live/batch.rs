@@ -353,12 +353,20 @@ impl LiveBatch {
             return Ok(found);
         }
         let _turn = self.catching_up.acquire().await;
-        let page = (self.batches.store())
-            .finished_since(self.no, after, PAGE)
-            .await?;
+        let store = self.batches.store();
+        let page = match wanted {
+            Wanted::Errors => {
+                // Where there is no error, all that was there before the read is passed over at once.
+                let known = self.seen.borrow().batch.last_finish_no;
+                let page = store.failed_since(self.no, after, PAGE).await?;
+                if page.is_empty() {
+                    return Ok((Vec::new(), known.max(after)));
+                }
+                page
+            }
+            _ => store.finished_since(self.no, after, PAGE).await?,
+        };
         let to = page.last().map_or(after, |last| last.finish_no);
-        let lines = page.iter().map(ResultLine::from);
-        let lines = lines.filter(|line| line.failed || wanted == Wanted::All);
-        Ok((lines.collect(), to))
+        Ok((page.iter().map(ResultLine::from).collect(), to))
     }
 }

@@ -76,6 +76,7 @@ fn answer(text: &str, tokens: u32) -> Completed {
             prompt_tokens: 1,
             completion_tokens: tokens,
         },
+        ..Completed::default()
     }
 }
 

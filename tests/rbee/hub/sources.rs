@@ -10,6 +10,7 @@ fn catalog(alias: &'static str, sources: Vec<Source>) -> Catalog {
         sha256: Sha256::digest(content()).into(),
         bytes: FILE_BYTES as u64,
         sources,
+        folder: None,
     }])
 }
 

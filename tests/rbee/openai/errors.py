@@ -61,7 +61,7 @@ large = b'{"messages":"' + b"x" * (17 << 20) + b'"}'
 refused(openai.APIStatusError, 413, post("/chat/completions", content=large, options=json), "too_large")
 
 refused(openai.BadRequestError, 400, lambda: client.completions.create(model=MODEL, prompt=5), "wrong_type", "prompt")
-refused(openai.NotFoundError, 404, lambda: client.embeddings.create(model=MODEL, input="x"), "model_not_found")
+refused(openai.NotFoundError, 404, lambda: client.embeddings.create(model=MODEL, input="x"), "unsupported_endpoint")
 refused(openai.NotFoundError, 404, lambda: client.get("/nothing", cast_to=object), "not_found")
 refused(openai.APIStatusError, 405, lambda: client.delete("/models", cast_to=object), "method_not_allowed")
 refused(openai.AuthenticationError, 401, OpenAI(api_key="wrong", max_retries=0).models.list, "invalid_token")

@@ -92,6 +92,14 @@ fn official_client_gets_its_typed_exceptions() {
 }
 
 #[test]
+fn official_client_sends_several_prompts_and_others_see_figures_and_schedules() {
+    let home = Home::new();
+    let server = stub(&home, &[]);
+    passes(&home, "openai/prompts.py", &server.url, &[]);
+    ends_well(server.process);
+}
+
+#[test]
 fn official_client_keeps_files() {
     let home = Home::new();
     let server = stub(&home, &[]);

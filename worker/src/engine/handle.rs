@@ -1,5 +1,6 @@
 //! The engine's handle and its threads: two that prepare jobs, one that steps.
 
+use super::embedding::{self, VectorLoop, VectorModel};
 use super::grammar::Grammars;
 use super::inbox::Message;
 use super::job::{EngineJob, SubmitError};
@@ -31,9 +32,10 @@ pub struct Engine {
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Submission {
-    job: EngineJob,
-    control: Arc<JobControl>,
+/// A job on its way to the engine's threads.
+pub(super) struct Submission {
+    pub job: EngineJob,
+    pub control: Arc<JobControl>,
 }
 
 impl Engine {
@@ -89,6 +91,35 @@ impl Engine {
             shared,
         });
         engine.spawn("rbee-step".into(), move || step_loop.run(&messages))?;
+        Ok(engine)
+    }
+
+    /// Starts the one thread of a model that gives vectors. Events as in [`start`](Engine::start).
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start_vectors(
+        model: Box<dyn VectorModel>,
+        events: tokio::sync::mpsc::Sender<EngineEvent>,
+    ) -> std::io::Result<Engine> {
+        let shared = Arc::new(Shared::new(embedding::meter()));
+        let (submissions, submitted) = channel();
+        // Nobody listens: the thread looks at what is wanted of a job between texts.
+        let (inbox, _) = channel();
+        let mut engine = Engine {
+            shared: Arc::clone(&shared),
+            submissions: Some(submissions),
+            inbox,
+            threads: Vec::new(),
+        };
+        let vector_loop = VectorLoop {
+            model,
+            submitted,
+            port: EventPort::new(events, Arc::clone(&shared)),
+            shared,
+            waiting: Default::default(),
+        };
+        engine.spawn("rbee-vectors".into(), move || vector_loop.run())?;
         Ok(engine)
     }
 

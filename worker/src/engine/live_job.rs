@@ -76,6 +76,7 @@ impl LiveJob {
                 prompt_tokens: self.prompt_tokens,
                 completion_tokens: self.completion_tokens,
             },
+            ..Completed::default()
         })
     }
 

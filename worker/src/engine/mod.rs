@@ -6,6 +6,7 @@
 
 pub mod blocks;
 pub mod candidates;
+pub mod embedding;
 pub mod forward;
 pub mod grammar;
 mod handle;

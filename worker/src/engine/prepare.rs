@@ -119,10 +119,7 @@ pub fn constrain(
 
 fn check(job: &EngineJob) -> Result<(), JobError> {
     if job.request.endpoint == Endpoint::Embeddings {
-        return Err(JobError::new(
-            UNSUPPORTED_ENDPOINT,
-            "This engine generates text and gives no embeddings: send the line to /v1/chat/completions or /v1/completions.",
-        ));
+        return Err(no_vectors());
     }
     let params = &job.request.params;
     if params.n == 0 || params.n > rbee_queue::request::MAX_CHOICES {
@@ -149,6 +146,13 @@ fn check_tools(text: &TextFace, job: &EngineJob) -> Result<(), JobError> {
     ))
 }
 
+fn no_vectors() -> JobError {
+    JobError::new(
+        UNSUPPORTED_ENDPOINT,
+        "This model generates text and gives no embeddings: send the line to /v1/chat/completions or /v1/completions, or name another model.",
+    )
+}
+
 fn render(text: &TextFace, job: &EngineJob) -> Result<Vec<Segment>, JobError> {
     let params = &job.request.params;
     match (&job.request.input, &text.template) {
@@ -163,6 +167,7 @@ fn render(text: &TextFace, job: &EngineJob) -> Result<Vec<Segment>, JobError> {
             message.insert("content".into(), Value::from(text.as_str()));
             render_chat(template, &[message], job)
         }
+        (Input::Embed { .. }, _) => Err(no_vectors()),
         (Input::Prompt { text, .. }, _) => Ok(vec![Segment {
             text: text.clone(),
             special: params.parse_special,

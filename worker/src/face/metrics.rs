@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::error::FaceError;
-use crate::node::{Figures, NodeStatus};
+use crate::node::NodeHandle;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -17,9 +17,10 @@ const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8
 
 /// Tells them.
 pub async fn get(State(shared): State<Shared>) -> Result<Response, FaceError> {
-    let status = shared.face.node.status().borrow().clone();
+    let mut registry = Registry::with_prefix("rbee_node");
+    register(&shared.face.node, &mut registry);
     let mut text = String::new();
-    encode(&mut text, &registry(&status, shared.face.node.figures())).map_err(|error| {
+    encode(&mut text, &registry).map_err(|error| {
         JobError::new(
             "internal_error",
             format!("The figures cannot be told: {error}."),
@@ -28,8 +29,10 @@ pub async fn get(State(shared): State<Shared>) -> Result<Response, FaceError> {
     Ok(([(header::CONTENT_TYPE, FORMAT)], text).into_response())
 }
 
-fn registry(status: &NodeStatus, figures: &Figures) -> Registry {
-    let mut registry = Registry::with_prefix("rbee_node");
+/// Puts a node's figures into a registry whose prefix says that they are a node's.
+pub fn register(node: &NodeHandle, registry: &mut Registry) {
+    let status = node.status().borrow().clone();
+    let figures = node.figures();
     let report = &status.report;
     let engine = status.engine.unwrap_or_default();
     let memory: u64 = report
@@ -147,5 +150,4 @@ fn registry(status: &NodeStatus, figures: &Figures) -> Registry {
     for (name, help, histogram) in times {
         registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
     }
-    registry
 }

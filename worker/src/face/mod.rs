@@ -12,6 +12,7 @@ mod metrics;
 mod progress;
 
 pub use access::{Access, AccessError};
+pub use metrics::register as register_metrics;
 
 use crate::node::{ModelShelf, NodeHandle};
 use axum::extract::{DefaultBodyLimit, Request};

@@ -8,6 +8,7 @@ pub mod config;
 mod control_group;
 pub mod decoder;
 pub mod device;
+pub mod embedding;
 mod fallback;
 mod gguf_config;
 mod gguf_source;
@@ -256,6 +257,11 @@ fn describe_safetensors<'m>(
         problem,
     };
     let kind = safetensors_config::model_type(&model.config).unwrap_or("unknown");
+    if kind == embedding::MODEL_TYPE {
+        let problem =
+            "it gives embeddings and generates no text: send lines with the url /v1/embeddings";
+        return Err(unsupported(problem.to_owned()));
+    }
     if !safetensors_config::MODEL_TYPES.contains(&kind) {
         return Err(unsupported(format!(
             "its model_type is `{kind}`; rbee runs {}, and one sequence at a time {}",

@@ -68,13 +68,18 @@ pub struct Weights<M = PackedMatrix> {
 /// A clause that says why it cannot.
 pub type Form<'f, M> = dyn Fn(&RawTensor<'_>) -> Result<M, String> + Sync + 'f;
 
+/// The form that the kernels compute with.
+pub(super) fn packed(raw: &RawTensor<'_>) -> Result<PackedMatrix, String> {
+    Ok(PackedMatrix::pack(raw.dtype, raw.n, raw.k, &raw.data))
+}
+
 /// Reads tensors and checks their sizes.
-struct Reader<'a, M> {
-    source: &'a dyn TensorSource,
+pub(super) struct Reader<'a, M> {
+    pub(super) source: &'a dyn TensorSource,
     /// Brings a matrix into the form that is computed with.
-    form: &'a Form<'a, M>,
+    pub(super) form: &'a Form<'a, M>,
     /// Added to the weights of norms.
-    norm_offset: f32,
+    pub(super) norm_offset: f32,
 }
 
 impl<M> Reader<'_, M> {
@@ -96,7 +101,7 @@ impl<M> Reader<'_, M> {
         Ok(Some(tensor))
     }
 
-    fn vector(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>, String> {
+    pub(super) fn vector(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>, String> {
         let Some(tensor) = self.raw(name, 1, len)? else {
             return Ok(None);
         };
@@ -129,7 +134,7 @@ impl<M> Reader<'_, M> {
         self.norm(name, len)?.ok_or_else(|| missing(name))
     }
 
-    fn matrix(&self, name: &str, n: usize, k: usize) -> Result<Option<M>, String> {
+    pub(super) fn matrix(&self, name: &str, n: usize, k: usize) -> Result<Option<M>, String> {
         let Some(tensor) = self.raw(name, n, k)? else {
             return Ok(None);
         };
@@ -149,7 +154,7 @@ impl<M> Reader<'_, M> {
         }))
     }
 
-    fn needed(&self, name: &str, n: usize, k: usize) -> Result<Projection<M>, String> {
+    pub(super) fn needed(&self, name: &str, n: usize, k: usize) -> Result<Projection<M>, String> {
         self.projection(name, n, k)?
             .ok_or_else(|| missing(&format!("{name}.weight")))
     }
@@ -185,7 +190,7 @@ impl<M> Reader<'_, M> {
     }
 }
 
-fn missing(name: &str) -> String {
+pub(super) fn missing(name: &str) -> String {
     format!("it has no tensor {name}")
 }
 
@@ -207,9 +212,7 @@ impl Weights {
         source: &dyn TensorSource,
         pool: &mut Pool,
     ) -> Result<Weights, String> {
-        Weights::load_as(config, source, pool, &|raw| {
-            Ok(PackedMatrix::pack(raw.dtype, raw.n, raw.k, &raw.data))
-        })
+        Weights::load_as(config, source, pool, &packed)
     }
 }
 

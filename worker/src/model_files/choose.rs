@@ -11,14 +11,21 @@ const PREFERRED_QUANTS: [&str; 10] = [
     "Q4_K_M", "Q4_K_S", "Q4_0", "Q5_K_M", "Q5_K_S", "Q8_0", "Q6_K", "Q4_1", "F16", "BF16",
 ];
 /// Files beside the weights that make a safetensors model; those that are missing are left out.
-const SIDE_FILES: [&str; 6] = [
+const SIDE_FILES: [&str; 9] = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "generation_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
+    "modules.json",
+    "sentence_bert_config.json",
+    POOLING_FILE,
 ];
+/// How a model of embeddings makes one vector of many, as repositories have it.
+pub const POOLING_FILE: &str = "1_Pooling/config.json";
+/// The same beside a model's other files.
+pub const POOLING_NAME: &str = "pooling_config.json";
 /// The side files without which nothing can be loaded.
 const NEEDED_SIDE_FILES: [&str; 2] = ["config.json", "tokenizer.json"];
 /// How many names a refusal lists.
@@ -162,6 +169,14 @@ fn choose_safetensors(repo: &str, paths: &[&str]) -> Result<Choice, ModelError> 
         side_files,
         has_index,
     })
+}
+
+/// The plain name under which a file of a repository is kept.
+pub fn plain_name(path: &str) -> &str {
+    match path {
+        POOLING_FILE => POOLING_NAME,
+        path => base_name(path),
+    }
 }
 
 fn listed(paths: &[&str]) -> String {

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::gguf::split_parts;
 use crate::safetensors::{INDEX_FILE, read_index, weight_files};
 
-use super::choose::{Choice, choose};
+use super::choose::{Choice, POOLING_FILE, POOLING_NAME, choose};
 use super::error::ModelError;
 use super::hash_cache::{self, Hashing};
 use super::manifest::{FileRecord, identity};
@@ -78,11 +78,14 @@ fn digest_all(
             // Nobody listens any more when the caller gave up; the digest is still worth remembering.
             let _ = events.blocking_send(event);
         })?;
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = match path.ends_with(POOLING_FILE) {
+            true => POOLING_NAME.to_owned(),
+            false => path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+        };
         records.push(FileRecord {
             name,
             sha256: hex::encode(sha256),
@@ -205,6 +208,9 @@ fn find_in_directory(path: &Path, dir: PathBuf) -> Result<Found, ModelError> {
         if let Ok(name) = entry.file_name().into_string() {
             names.push(name);
         }
+    }
+    if dir.join(POOLING_FILE).is_file() {
+        names.push(POOLING_FILE.to_owned());
     }
     names.sort_unstable();
     let plain: Vec<&str> = names.iter().map(String::as_str).collect();

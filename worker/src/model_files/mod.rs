@@ -14,6 +14,7 @@ mod catalog;
 mod choose;
 mod download;
 mod error;
+mod folder;
 mod hash_cache;
 mod http;
 mod hub;
@@ -32,7 +33,10 @@ mod wheel;
 use std::path::PathBuf;
 
 pub use by_sha::{Blob, Origin};
-pub use catalog::{Catalog, CatalogEntry, DEFAULT_ALIAS, HubFile, Source, WheelPart, WheelSource};
+pub use catalog::{
+    Catalog, CatalogEntry, DEFAULT_ALIAS, FolderFile, FolderSource, HubFile, Source, WheelPart,
+    WheelSource,
+};
 pub use error::ModelError;
 pub use hub_options::{HubOptions, Token};
 pub use inventory::{Damage, StoredModel, Verdict};

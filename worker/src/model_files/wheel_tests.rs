@@ -67,6 +67,7 @@ fn store(dir: &Path, python: PathBuf) -> ModelStore {
         sources: vec![Source::Wheels(WheelSource {
             parts: vec![part("model-one"), part("model-two")],
         })],
+        folder: None,
     };
     let hub = HubOptions::new("http://127.0.0.1:9", None).unwrap();
     let options = StoreOptions {

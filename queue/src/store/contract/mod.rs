@@ -70,6 +70,7 @@ macro_rules! store_contract {
             reading: pages_give_every_job_once_in_input_order,
             reading: page_is_bounded_in_bytes,
             reading: results_are_followed_in_the_order_they_came,
+            reading: errors_are_followed_without_the_answers_between_them,
             reading: text_with_nul_quotes_and_emoji_reads_back,
             reading: ids_and_models_with_nul_read_back,
             reading: jobs_are_found_by_name,
@@ -250,6 +251,7 @@ pub fn answer(text: &str) -> ResultRecord {
             prompt_tokens: 3,
             completion_tokens: 2,
         },
+        ..Completed::default()
     })
 }
 

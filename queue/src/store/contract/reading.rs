@@ -58,6 +58,30 @@ pub async fn results_are_followed_in_the_order_they_came(store: &dyn Store) {
     assert_eq!(rest[0].result.record, answer("3"));
 }
 
+pub async fn errors_are_followed_without_the_answers_between_them(store: &dyn Store) {
+    let batch = shown(store, (0..9).map(job).collect()).await;
+    for index in 0..9 {
+        let attempt = placed(store, at(&batch, index)).await;
+        let record = match index % 3 {
+            1 => ResultRecord::failed("template_error", "it is wrong"),
+            _ => answer("right"),
+        };
+        finish(store, at(&batch, index), attempt, record).await;
+    }
+    let numbers = |found: Vec<Finished>| -> Vec<u64> {
+        found.iter().map(|result| result.finish_no).collect()
+    };
+    let read =
+        async |after, limit| numbers(store.failed_since(batch.no, after, limit).await.unwrap());
+    assert_eq!(read(0, 9).await, [2, 5, 8]);
+    assert_eq!(read(2, 1).await, [5]);
+    assert!(read(8, 9).await.is_empty());
+    for (count, after) in [(0, 8), (1, 5), (2, 2), (3, 0), (9, 0)] {
+        let found = store.failed_before_last(batch.no, count).await.unwrap();
+        assert_eq!(found, after, "{count}");
+    }
+}
+
 pub async fn text_with_nul_quotes_and_emoji_reads_back(store: &dyn Store) {
     let strange = "a\u{0}b\u{7f}\"\\\r\n\u{2028}👩‍👩‍👧 '; DROP TABLE jobs; --";
     let mut odd = named(0, "it's \"odd\" 👩‍👩‍👧");

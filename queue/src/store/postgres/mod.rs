@@ -33,6 +33,7 @@ use crate::node::{NodeReport, Renewal, StoredNode};
 use async_trait::async_trait;
 pub use connection::PostgresStore;
 use connection::{CHUNK, Failure, LONG, PAGE, PLAIN, WHOLE};
+use read::Which;
 use std::time::Duration;
 
 fn check_count(count: usize) -> Result<(), StoreError> {
@@ -285,7 +286,26 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> Result<Vec<Finished>, StoreError> {
         self.call(PAGE, &(batch, after, limit), |tx, (batch, after, limit)| {
-            Box::pin(read::since(tx, *batch, *after, *limit))
+            Box::pin(read::since(tx, *batch, Which::All, *after, *limit))
+        })
+        .await
+    }
+
+    async fn failed_since(
+        &self,
+        batch: BatchNo,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Finished>, StoreError> {
+        self.call(PAGE, &(batch, after, limit), |tx, (batch, after, limit)| {
+            Box::pin(read::since(tx, *batch, Which::Failed, *after, *limit))
+        })
+        .await
+    }
+
+    async fn failed_before_last(&self, batch: BatchNo, count: usize) -> Result<u64, StoreError> {
+        self.call(PAGE, &(batch, count), |tx, (batch, count)| {
+            Box::pin(read::failed_before_last(tx, *batch, *count))
         })
         .await
     }

@@ -56,28 +56,41 @@ pub async fn page(
     Ok(ResultsPage { jobs, next })
 }
 
+/// Which results are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    All,
+    Failed,
+}
+
 pub async fn since(
     tx: &mut PgConnection,
     batch: BatchNo,
+    which: Which,
     after: u64,
     most: usize,
 ) -> Result<Vec<Finished>, Failure> {
-    let found = sqlx::query(
+    let only = match which {
+        Which::All => "",
+        Which::Failed => "AND r.error_code IS NOT NULL",
+    };
+    let sql = format!(
         "SELECT * FROM (SELECT page.*, SUM(octet_length(record)) \
              OVER (ORDER BY finish_no ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before \
            FROM (SELECT r.finish_no, r.idx, j.state, r.record, r.stats, r.finished_at_us \
              FROM results r CROSS JOIN LATERAL (SELECT state FROM jobs \
                WHERE batch_no = r.batch_no AND idx = r.idx AND finish_no = r.finish_no \
                AND state >= 2 OFFSET 0) j \
-             WHERE r.batch_no = $1 AND r.finish_no > $2 ORDER BY r.finish_no LIMIT $3) page) summed \
-         WHERE before IS NULL OR before <= $4 ORDER BY finish_no",
-    )
-    .bind(batch.0)
-    .bind(i64::try_from(after).unwrap_or(i64::MAX))
-    .bind(limit(most))
-    .bind(PAGE_BYTES)
-    .fetch_all(&mut *tx)
-    .await?;
+             WHERE r.batch_no = $1 AND r.finish_no > $2 {only} ORDER BY r.finish_no LIMIT $3) page) summed \
+         WHERE before IS NULL OR before <= $4 ORDER BY finish_no"
+    );
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(batch.0)
+        .bind(i64::try_from(after).unwrap_or(i64::MAX))
+        .bind(limit(most))
+        .bind(PAGE_BYTES)
+        .fetch_all(&mut *tx)
+        .await?;
     found
         .iter()
         .map(|row| {
@@ -89,6 +102,22 @@ pub async fn since(
             })
         })
         .collect()
+}
+
+pub async fn failed_before_last(
+    tx: &mut PgConnection,
+    batch: BatchNo,
+    count: usize,
+) -> Result<u64, Failure> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT finish_no FROM results WHERE batch_no = $1 AND error_code IS NOT NULL \
+         ORDER BY finish_no DESC LIMIT 1 OFFSET $2",
+    )
+    .bind(batch.0)
+    .bind(limit(count))
+    .fetch_optional(&mut *tx)
+    .await?;
+    Ok(found.and_then(|no| u64::try_from(no).ok()).unwrap_or(0))
 }
 
 pub async fn jobs(

@@ -7,7 +7,7 @@ use super::Failure;
 use sqlx::postgres::PgConnection;
 
 /// Every migration: its number and its SQL.
-const MIGRATIONS: [(i64, &str); 6] = [
+const MIGRATIONS: [(i64, &str); 7] = [
     (
         1,
         include_str!("../../../../migrations/postgres/0001_batches.sql"),
@@ -31,6 +31,10 @@ const MIGRATIONS: [(i64, &str); 6] = [
     (
         6,
         include_str!("../../../../migrations/postgres/0006_equal_jobs.sql"),
+    ),
+    (
+        8,
+        include_str!("../../../../migrations/postgres/0008_failed_jobs.sql"),
     ),
 ];
 

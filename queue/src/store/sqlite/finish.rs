@@ -105,7 +105,7 @@ impl SqliteStore {
         let leaders = shared_answers::leaders(ended);
         if !leaders.lost.is_empty() {
             sqlx::query(
-                "UPDATE jobs SET same_as = NULL FROM \
+                "UPDATE jobs INDEXED BY jobs_same SET same_as = NULL FROM \
                    (SELECT value ->> 0 AS b, value ->> 1 AS i FROM json_each($1)) AS v \
                  WHERE jobs.batch_no = v.b AND jobs.same_as = v.i AND jobs.state = 0",
             )
@@ -119,7 +119,7 @@ impl SqliteStore {
         }
         let found = sqlx::query(
             "SELECT j.batch_no, j.idx, j.state, j.attempt, j.model_no, j.crashes, j.finish_no, \
-             0 AS leads, j.same_as FROM json_each($1) v CROSS JOIN jobs j \
+             0 AS leads, j.same_as FROM json_each($1) v CROSS JOIN jobs j INDEXED BY jobs_same \
              WHERE j.batch_no = v.value ->> 0 AND j.same_as = v.value ->> 1 AND j.state = 0 \
              ORDER BY j.batch_no, j.idx",
         )

@@ -2,6 +2,9 @@
 //!
 //! Owns the connections (one writer, a pool of readers), opening, and the mapping of errors. A
 //! write transaction begins IMMEDIATE, so that it never fails halfway for want of the lock.
+//!
+//! Queries about the few queued or placed jobs of a large batch name their index (`INDEXED BY`): without statistics the
+//! planner takes a batch for ten rows, and walks through the million that it may have.
 
 mod batches;
 mod files;
@@ -25,6 +28,7 @@ use crate::file::RefusedLine;
 use crate::ids::{BatchId, BatchNo, JobIndex, JobRef, NodeInstance};
 use crate::node::{NodeReport, Renewal, StoredNode};
 use async_trait::async_trait;
+use read::State;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -381,7 +385,20 @@ impl Store for SqliteStore {
         after: u64,
         limit: usize,
     ) -> Result<Vec<Finished>, StoreError> {
-        self.since(batch, after, limit).await
+        self.since(batch, State::Finished, after, limit).await
+    }
+
+    async fn failed_since(
+        &self,
+        batch: BatchNo,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Finished>, StoreError> {
+        self.since(batch, State::Failed, after, limit).await
+    }
+
+    async fn failed_before_last(&self, batch: BatchNo, count: usize) -> Result<u64, StoreError> {
+        self.before_last_failed(batch, count).await
     }
 
     async fn job_get(&self, jobs: &[JobRef]) -> Result<Vec<Option<StoredJob>>, StoreError> {

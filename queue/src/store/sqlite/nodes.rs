@@ -186,15 +186,14 @@ impl SqliteStore {
     }
 
     pub(super) async fn placed(&self, query: &PlacedQuery) -> Result<Vec<PlacedJob>, StoreError> {
-        let select = "SELECT batch_no, idx, attempt, node FROM jobs WHERE state = 1";
-        let sql = match query {
-            PlacedQuery::Node(_) => {
-                format!("{select} AND node = $1 ORDER BY batch_no, idx LIMIT $2")
-            }
-            PlacedQuery::Batch(_) => {
-                format!("{select} AND batch_no = $1 ORDER BY batch_no, idx LIMIT $2")
-            }
+        let which = match query {
+            PlacedQuery::Node(_) => "jobs WHERE node = $1",
+            PlacedQuery::Batch(_) => "jobs INDEXED BY jobs_placed WHERE batch_no = $1",
         };
+        let sql = format!(
+            "SELECT batch_no, idx, attempt, node FROM {which} AND state = 1 \
+             ORDER BY batch_no, idx LIMIT $2"
+        );
         let asked = sqlx::query(AssertSqlSafe(sql));
         let asked = match query {
             PlacedQuery::Node(node) => asked.bind(node.as_str()),

@@ -21,7 +21,7 @@ impl SqliteStore {
             let next = jobs.last().map_or(0, |last| last.job.index.0 + 1);
             let found = sqlx::query(
                 "SELECT j.idx, j.content, j.occurrence, j.blamed, j.losses, p.line \
-                 FROM batches b CROSS JOIN jobs j ON j.batch_no = b.batch_no \
+                 FROM batches b CROSS JOIN jobs j INDEXED BY jobs_queued ON j.batch_no = b.batch_no \
                  JOIN payloads p ON p.batch_no = j.batch_no AND p.idx = j.idx \
                  WHERE b.batch_no = $1 AND b.visible = 1 AND b.status = $2 \
                  AND b.paused_reason IS NULL AND j.model_no = $3 AND j.state = 0 \
@@ -61,9 +61,9 @@ impl SqliteStore {
 
     pub(super) async fn waiting(&self, batch: BatchNo) -> Result<Vec<JobSummary>, StoreError> {
         let found: Vec<(i64, i64, i64)> = sqlx::query_as(
-            "SELECT m.model_no, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
+            "SELECT m.model_no, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j INDEXED BY jobs_queued \
                WHERE j.batch_no = m.batch_no AND j.model_no = m.model_no AND j.state = 0 \
-               AND j.same_as IS NULL LIMIT $2)) AS queued, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j \
+               AND j.same_as IS NULL LIMIT $2)) AS queued, (SELECT COUNT(*) FROM (SELECT 1 FROM jobs j INDEXED BY jobs_placed \
                WHERE j.batch_no = m.batch_no AND j.state = 1 AND j.model_no = m.model_no \
                LIMIT $2)) AS placed \
              FROM batch_models m WHERE m.batch_no = $1 ORDER BY m.model_no",
@@ -151,7 +151,7 @@ impl SqliteStore {
     ) -> Result<JobsNow, StoreError> {
         let found = sqlx::query(
             "SELECT j.batch_no, j.idx, j.state, j.attempt, j.model_no, j.crashes, \
-             j.finish_no, EXISTS (SELECT 1 FROM jobs f WHERE f.batch_no = j.batch_no \
+             j.finish_no, EXISTS (SELECT 1 FROM jobs f INDEXED BY jobs_same WHERE f.batch_no = j.batch_no \
                AND f.same_as = j.idx AND f.state = 0) AS leads \
              FROM json_each($1) v CROSS JOIN jobs j \
              WHERE j.batch_no = v.value ->> 0 AND j.idx = v.value ->> 1",

@@ -15,6 +15,15 @@ const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Rows of a first read, while their length is unknown.
 const FIRST_ROWS: usize = 32;
 
+/// Which results are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// All.
+    Finished,
+    /// Errors.
+    Failed,
+}
+
 /// How many rows to read at once, so that an answer is bounded in rows and bytes and its reading
 /// in memory: the connection's thread reads ahead without regard to lengths.
 pub(super) struct Reads {
@@ -102,25 +111,32 @@ impl SqliteStore {
     pub(super) async fn since(
         &self,
         batch: BatchNo,
+        state: State,
         after: u64,
         limit: usize,
     ) -> Result<Vec<Finished>, StoreError> {
+        let state = match state {
+            State::Finished => "j.state >= 2",
+            State::Failed => "j.state > 2",
+        };
+        let sql = format!(
+            "SELECT j.finish_no, j.idx, j.state, r.record, r.stats, r.finished_at_us \
+             FROM jobs j JOIN results r ON r.batch_no = j.batch_no AND r.idx = j.idx \
+             WHERE j.batch_no = $1 AND j.finish_no > $2 AND {state} \
+             ORDER BY j.finish_no LIMIT $3"
+        );
+        let sql = sql.as_str();
         let mut finished: Vec<Finished> = Vec::new();
         let mut reads = Reads::new(limit, PAGE_BYTES);
         while let Some(rows) = reads.next_rows() {
             let after = finished.last().map_or(after, |last| last.finish_no);
-            let found = sqlx::query(
-                "SELECT j.finish_no, j.idx, j.state, r.record, r.stats, r.finished_at_us \
-                 FROM jobs j JOIN results r ON r.batch_no = j.batch_no AND r.idx = j.idx \
-                 WHERE j.batch_no = $1 AND j.finish_no > $2 AND j.state >= 2 \
-                 ORDER BY j.finish_no LIMIT $3",
-            )
-            .bind(batch.0)
-            .bind(i64::try_from(after).unwrap_or(i64::MAX))
-            .bind(rows as i64)
-            .fetch_all(&self.readers)
-            .await
-            .map_err(|error| self.error(error))?;
+            let found = sqlx::query(AssertSqlSafe(sql))
+                .bind(batch.0)
+                .bind(i64::try_from(after).unwrap_or(i64::MAX))
+                .bind(rows as i64)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| self.error(error))?;
             for row in &found {
                 finished.push(Finished {
                     finish_no: row.count("finish_no")?,
@@ -137,6 +153,23 @@ impl SqliteStore {
             }
         }
         Ok(finished)
+    }
+
+    pub(super) async fn before_last_failed(
+        &self,
+        batch: BatchNo,
+        count: usize,
+    ) -> Result<u64, StoreError> {
+        let found: Option<i64> = sqlx::query_scalar(
+            "SELECT finish_no FROM jobs WHERE batch_no = $1 AND state > 2 \
+             ORDER BY finish_no DESC LIMIT 1 OFFSET $2",
+        )
+        .bind(batch.0)
+        .bind(i64::try_from(count).unwrap_or(i64::MAX))
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(|error| self.error(error))?;
+        Ok(found.and_then(|no| u64::try_from(no).ok()).unwrap_or(0))
     }
 
     pub(super) async fn get_jobs(

@@ -61,7 +61,8 @@ impl SqliteStore {
         keep: &[NodeInstance],
     ) -> Result<u64, StoreError> {
         let placed = sqlx::query(
-            "SELECT idx, attempt, node FROM jobs WHERE batch_no = $1 AND state = 1 ORDER BY idx",
+            "SELECT idx, attempt, node FROM jobs INDEXED BY jobs_placed \
+             WHERE batch_no = $1 AND state = 1 ORDER BY idx",
         )
         .bind(batch.0)
         .fetch_all(&self.readers)

@@ -6,7 +6,7 @@
 use sqlx::{AssertSqlSafe, SqlitePool};
 
 /// Every migration: its number and its SQL.
-const MIGRATIONS: [(i64, &str); 6] = [
+const MIGRATIONS: [(i64, &str); 7] = [
     (
         1,
         include_str!("../../../../migrations/sqlite/0001_batches.sql"),
@@ -30,6 +30,10 @@ const MIGRATIONS: [(i64, &str); 6] = [
     (
         6,
         include_str!("../../../../migrations/sqlite/0006_equal_jobs.sql"),
+    ),
+    (
+        8,
+        include_str!("../../../../migrations/sqlite/0008_failed_jobs.sql"),
     ),
 ];
 

@@ -5,9 +5,21 @@
     reason = "these functions carry descriptions and are never called"
 )]
 
-use super::super::types::{BatchView, JobView, Listing};
+use super::super::types::{BatchDetail, BatchView, JobView, Listing};
 use super::Refused;
 use super::bodies::{NewBatchRequest, Pause};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A batch, or a batch in detail.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum BatchShown {
+    /// As it is.
+    Batch(Box<BatchView>),
+    /// With its errors by code.
+    Detail(Box<BatchDetail>),
+}
 
 #[utoipa::path(
     post,
@@ -44,7 +56,7 @@ pub fn list_batches() {}
         ("id" = String, Path, description = "Its id, the beginning of it, or `last`"),
         ("detail" = Option<bool>, Query, nullable = false, description = "With its errors by code"),
     ),
-    responses((status = 200, description = "The batch", body = BatchView), Refused)
+    responses((status = 200, description = "The batch", body = BatchShown), Refused)
 )]
 pub fn show_batch() {}
 
@@ -124,6 +136,7 @@ pub fn batch_results() {}
     params(
         ("id" = String, Path, description = "Its id"),
         ("after" = Option<u64>, Query, nullable = false, description = "Results behind this number"),
+        ("last" = Option<u64>, Query, nullable = false, description = "Of the errors that are there only the last so many"),
     ),
     responses(
         (status = 200, description = "Events until its end", body = Value, content_type = "text/event-stream"),
@@ -139,7 +152,7 @@ pub fn batch_events() {}
     summary = "Some jobs of a batch with their lines and results",
     params(
         ("id" = String, Path, description = "Its id"),
-        ("at" = String, Query, description = "Indices with commas between them"),
+        ("at" = String, Query, pattern = "^[0-9]{1,15}(,[0-9]{1,15}){0,99}$", description = "Indices with commas between them"),
     ),
     responses((status = 200, description = "The jobs", body = Value), Refused)
 )]

@@ -1,10 +1,12 @@
 //! The bodies of OpenAI's routes, which are read and made as JSON values: their form for the document.
 
+use super::super::openai::MAX_PROMPTS;
 use super::forms::{AnswerFormat, AnsweredCall, Tool, ToolWish};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
 
 /// A message of a chat.
 #[derive(Serialize, Deserialize, ToSchema)]
@@ -142,13 +144,25 @@ pub struct ChatRequest {
     schema_retries: Option<i64>,
 }
 
+/// A text or a list of them.
+fn prompts() -> Schema {
+    let text = || {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+    };
+    let list = ArrayBuilder::new().items(text()).min_items(Some(1));
+    let list = list.max_items(Some(MAX_PROMPTS));
+    OneOfBuilder::new().item(text()).item(list).into()
+}
+
 /// A text to be continued.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CompletionRequest {
-    /// The text.
-    #[schema(min_length = 1)]
-    prompt: String,
+    /// The text, or several.
+    #[schema(schema_with = prompts)]
+    prompt: Value,
     /// The model; the server's usual one where it is missing.
     #[schema(min_length = 1)]
     model: Option<String>,
@@ -269,15 +283,6 @@ pub struct Completion {
     system_fingerprint: Option<String>,
 }
 
-/// A text whose vector is wanted.
-#[derive(Serialize, Deserialize, ToSchema)]
-pub struct EmbeddingRequest {
-    /// The text.
-    input: Value,
-    /// The model.
-    model: Option<String>,
-}
-
 /// A file to be kept.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -322,6 +327,9 @@ pub enum BatchEndpoint {
     /// Completions.
     #[serde(rename = "/v1/completions")]
     Completions,
+    /// Embeddings.
+    #[serde(rename = "/v1/embeddings")]
+    Embeddings,
 }
 
 /// A prompt or a chat with its parameters beside it.

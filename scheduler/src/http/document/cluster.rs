@@ -7,6 +7,7 @@
 
 use super::Refused;
 use super::bodies::InferRequest;
+use super::schedules::NewScheduleRequest;
 
 #[utoipa::path(
     post,
@@ -89,8 +90,8 @@ pub fn list_schedules() {}
     post,
     path = "/v1/schedules",
     tag = "cluster",
-    summary = "Make a schedule, as `rbee schedule add` does",
-    request_body(content = Value, content_type = "multipart/form-data"),
+    summary = "Make a schedule",
+    request_body = NewScheduleRequest,
     responses((status = 201, description = "The schedule", body = Value), Refused)
 )]
 pub fn add_schedule() {}

@@ -7,8 +7,10 @@
 mod batches;
 mod bodies;
 mod cluster;
+mod embeddings;
 mod forms;
 mod openai;
+mod schedules;
 mod tokens;
 
 use super::Server;

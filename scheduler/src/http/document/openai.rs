@@ -8,6 +8,7 @@
 use super::super::types::{Deleted, FileView, Listing, ModelView};
 use super::Refused;
 use super::bodies::*;
+use super::embeddings::{EmbeddingList, EmbeddingRequest};
 
 #[utoipa::path(
     post,
@@ -45,9 +46,9 @@ pub fn completions() {}
     post,
     path = "/v1/embeddings",
     tag = "openai",
-    summary = "Refused: no model gives embeddings",
+    summary = "The vectors of texts",
     request_body = EmbeddingRequest,
-    responses(Refused)
+    responses((status = 200, description = "The vectors in the order of their texts", body = EmbeddingList), Refused)
 )]
 pub fn embeddings() {}
 

@@ -87,14 +87,11 @@ fn read(body: &Map<String, Value>) -> Result<Asked, ApiError> {
 fn read_endpoint(url: &str) -> Result<Endpoint, ApiError> {
     let bad = |message: String| ApiError::bad("invalid_value", message).about("endpoint");
     match Endpoint::from_url(url) {
-        Some(Endpoint::Embeddings) => Err(bad(
-            "/v1/embeddings: this server runs no model that gives embeddings".to_owned(),
-        )),
         Some(endpoint) => Ok(endpoint),
         None => {
             let shown: String = url.chars().take(80).collect();
             Err(bad(format!(
-                "endpoint {shown:?} is not one of /v1/chat/completions and /v1/completions"
+                "endpoint {shown:?} is not one of /v1/chat/completions, /v1/completions and /v1/embeddings"
             )))
         }
     }
@@ -324,6 +321,7 @@ mod tests {
     fn what_a_batch_is_asked_with_has_limits() {
         assert!(asked(json!({})).is_ok());
         assert!(asked(json!({"metadata": {"a": "b"}})).is_ok());
+        assert!(asked(json!({"endpoint": "/v1/embeddings"})).is_ok());
         let kept = json!({"output_expires_after": {"anchor": "created_at", "seconds": 3600}});
         assert_eq!(asked(kept).unwrap().outputs_kept_s, Some(3_600));
         let many: Map<String, Value> = (0..17).map(|n| (n.to_string(), json!("x"))).collect();
@@ -334,7 +332,6 @@ mod tests {
             json!({"metadata": {"x".repeat(65): "a"}}),
             json!({"metadata": many}),
             json!({"endpoint": "/v1/images"}),
-            json!({"endpoint": "/v1/embeddings"}),
             json!({"endpoint": 1}),
             json!({"completion_window": "soon"}),
             json!({"completion_window": null}),

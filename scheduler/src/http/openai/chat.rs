@@ -1,6 +1,6 @@
 //! `POST /v1/chat/completions` and `POST /v1/completions`: one request, answered while its client waits.
 //!
-//! The body is read as the body of a line of OpenAI's batch files is, and becomes one interactive job. A stream begins with
+//! The body is read as the body of a line of OpenAI's batch files is, and becomes one interactive job, or one a prompt. A stream begins with
 //! its first text, so that what is wrong with a request has its own status; a model that loads for long begins it earlier.
 
 use super::super::Server;
@@ -12,11 +12,13 @@ use super::super::sse;
 use super::super::types::JobView;
 use super::body::{read_object, wrong_type};
 use super::chunks::{Chunks, Head, Wholes};
+use super::prompts;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream, SelectAll};
 use rbee_queue::ids::ResultIds;
 use rbee_queue::jsonl::{LineOptions, parse_line};
 use rbee_queue::{Endpoint, JobError, JobKey, JobState};
@@ -54,17 +56,20 @@ struct Streamed {
 
 /// A body as it was read.
 struct Wanted {
-    line: String,
+    /// A line for each prompt.
+    lines: Vec<String>,
     options: LineOptions,
     key: JobKey,
     logprobs: bool,
     tools: bool,
+    /// Answers to each prompt.
     choices: u32,
     /// `None`: the whole answer at once.
     streamed: Option<Streamed>,
 }
 
-async fn answer(
+/// Reads the body of a request as that of a line, and answers it.
+pub async fn answer(
     server: Server,
     caller: Caller,
     request: Request,
@@ -73,7 +78,8 @@ async fn answer(
     let body = read_object(request.into_body()).await?;
     check_seed(&body)?;
     let wanted = read(body, endpoint, &server.usual_model)?;
-    server.check_room(&caller, 1).await?;
+    let prompts = wanted.lines.len() as u32;
+    server.check_room(&caller, prompts.into()).await?;
     let model = server.models.resolve(&wanted.options.model).await;
     let model = model.map_err(|error| match error.transient {
         true => ApiError::unavailable(error.message),
@@ -82,7 +88,7 @@ async fn answer(
     let ids = ResultIds::new(&wanted.key, 0, Some(&model.sha256));
     let name = wanted.options.model.clone();
     let question = Question {
-        line: wanted.line,
+        lines: wanted.lines,
         options: wanted.options,
         model,
         node: None,
@@ -110,8 +116,13 @@ async fn answer(
         logprobs: wanted.logprobs,
         tools: wanted.tools,
     };
-    let chunks = Chunks::new(head, wanted.choices, wholes, streamed.include_usage);
-    stream_answer(&server, asked, chunks).await
+    let chunks = Chunks::new(
+        head,
+        wanted.choices * prompts,
+        wholes,
+        streamed.include_usage,
+    );
+    stream_answer(&server, asked, chunks, wanted.choices).await
 }
 
 fn read(
@@ -119,19 +130,29 @@ fn read(
     endpoint: Endpoint,
     usual_model: &str,
 ) -> Result<Wanted, ApiError> {
-    let streamed = take_streamed(&mut body)?;
+    let streamed = match endpoint {
+        Endpoint::Embeddings => None,
+        _ => take_streamed(&mut body)?,
+    };
     let model = match body.get("model") {
         Some(Value::String(model)) if !model.is_empty() => model.clone(),
         None | Some(Value::Null) => usual_model.to_owned(),
         Some(_) => return Err(wrong_type("model", "the name of a model")),
     };
     let options = LineOptions::new(model);
-    let line = json!({"method": "POST", "url": endpoint.url(), "body": body}).to_string();
-    let parsed = parse_line(line.as_bytes(), &options);
-    let key = JobKey::new(&parsed.content(line.as_bytes()), 0);
-    let params = parsed.request?.params;
+    let mut lines = Vec::new();
+    let mut first = None;
+    for body in prompts::split(body, endpoint)? {
+        let line = json!({"method": "POST", "url": endpoint.url(), "body": body}).to_string();
+        let parsed = parse_line(line.as_bytes(), &options);
+        let key = JobKey::new(&parsed.content(line.as_bytes()), 0);
+        let params = parsed.request?.params;
+        first.get_or_insert((key, params));
+        lines.push(line);
+    }
+    let (key, params) = first.ok_or_else(|| wrong_type("prompt", "a text"))?;
     Ok(Wanted {
-        line,
+        lines,
         options,
         key,
         logprobs: params.logprobs,
@@ -178,21 +199,28 @@ fn take_streamed(body: &mut Map<String, Value>) -> Result<Option<Streamed>, ApiE
 /// The whole answer at once.
 async fn whole(asked: Asked, created: i64) -> Result<Response, ApiError> {
     let Asked {
-        mut watcher,
+        watchers,
         mut leaving,
         ..
     } = asked;
+    let (jobs, mut bodies) = (watchers.len(), Vec::new());
+    for mut watcher in watchers {
+        let ended = end_of(&mut watcher).await?;
+        if bodies.len() + 1 == jobs {
+            leaving.ended();
+        }
+        bodies.push(body_of(ended, created)?);
+    }
+    Ok(Json(prompts::merge(bodies)).into_response())
+}
+
+/// A job at its end.
+async fn end_of(watcher: &mut JobWatcher) -> Result<JobView, ApiError> {
     while let Some(news) = watcher.next().await {
         for news in news {
             match news {
-                JobNews::End(view) => {
-                    leaving.ended();
-                    return Ok(Json(body_of(*view, created)?).into_response());
-                }
-                JobNews::Gone => {
-                    leaving.ended();
-                    return Err(purged());
-                }
+                JobNews::End(view) => return Ok(*view),
+                JobNews::Gone => return Err(purged()),
                 _ => {}
             }
         }
@@ -209,7 +237,10 @@ fn body_of(view: JobView, created: i64) -> Result<Value, ApiError> {
     let mut line = view.result.unwrap_or_default();
     if view.state == JobState::Succeeded {
         let mut body = line["response"]["body"].take();
-        body["created"] = created.into();
+        // Vectors have no such time.
+        if let Some(known) = body.get_mut("created") {
+            *known = created.into();
+        }
         return Ok(body);
     }
     let word = |name: &str| line["error"][name].as_str().unwrap_or_default().to_owned();
@@ -223,11 +254,15 @@ async fn stream_answer(
     server: &Server,
     asked: Asked,
     chunks: Chunks,
+    choices: u32,
 ) -> Result<Response, ApiError> {
+    let jobs = asked.watchers.into_iter().enumerate();
     let mut streaming = Streaming {
-        watcher: asked.watcher,
+        bodies: vec![None; jobs.len()],
+        news: stream::select_all(jobs.map(|(job, watcher)| news_of(job, watcher))),
         leaving: asked.leaving,
         chunks,
+        choices,
         over: false,
     };
     let mut events = Vec::new();
@@ -254,14 +289,27 @@ async fn stream_answer(
         }
     });
     let first = stream::iter([events]);
-    sse::respond(server, futures_util::StreamExt::chain(first, rest))
+    sse::respond(server, first.chain(rest))
+}
+
+/// What is new of a job, with its number.
+fn news_of(job: usize, watcher: JobWatcher) -> BoxStream<'static, (usize, Vec<JobNews>)> {
+    stream::unfold(watcher, move |mut watcher| async move {
+        let news = watcher.next().await?;
+        Some(((job, news), watcher))
+    })
+    .boxed()
 }
 
 /// An answer that is streamed as it is computed.
 struct Streaming {
-    watcher: JobWatcher,
+    news: SelectAll<BoxStream<'static, (usize, Vec<JobNews>)>>,
     leaving: CancelWhenLeft,
     chunks: Chunks,
+    /// Choices of each job.
+    choices: u32,
+    /// The answers of the jobs that have ended.
+    bodies: Vec<Option<Value>>,
     over: bool,
 }
 
@@ -271,21 +319,22 @@ impl Streaming {
         if self.over {
             return Ok(None);
         }
-        let Some(news) = self.watcher.next().await else {
+        let Some((job, news)) = self.news.next().await else {
             return Ok(None);
         };
         let mut events = Vec::new();
         for news in news {
             match news {
-                JobNews::Text(piece, _) => self.chunks.text(&piece, &mut events),
-                JobNews::Reset(_) => self.chunks.begins_anew(),
-                JobNews::Job(_) => {}
-                JobNews::End(view) => {
-                    self.leaving.ended();
-                    self.over = true;
-                    let body = body_of(*view, 0)?;
-                    self.chunks.end(&body, &mut events);
+                JobNews::Text(mut piece, _) => {
+                    piece.choice += job as u32 * self.choices;
+                    self.chunks.text(&piece, &mut events);
                 }
+                JobNews::Reset(_) => {
+                    let choices = self.choices as usize;
+                    self.chunks.begins_anew(job * choices..(job + 1) * choices);
+                }
+                JobNews::Job(_) => {}
+                JobNews::End(view) => self.end(job, *view, &mut events)?,
                 JobNews::Gone => {
                     self.leaving.ended();
                     self.over = true;
@@ -294,5 +343,20 @@ impl Streaming {
             }
         }
         Ok(Some(events))
+    }
+
+    /// A job has ended; with the last one the answer is whole.
+    fn end(&mut self, job: usize, view: JobView, events: &mut Vec<Event>) -> Result<(), ApiError> {
+        let unfinished = self.bodies.iter().filter(|body| body.is_none()).count();
+        if unfinished == 1 {
+            self.leaving.ended();
+            self.over = true;
+        }
+        self.bodies[job] = Some(body_of(view, 0)?);
+        if self.over {
+            let bodies = self.bodies.iter_mut().filter_map(Option::take).collect();
+            self.chunks.end(&prompts::merge(bodies), events);
+        }
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ use super::super::error::ApiError;
 use super::super::types::TextPiece;
 use axum::response::sse::Event;
 use serde_json::{Value, json};
+use std::ops::Range;
 
 /// What ends a stream that is whole.
 const DONE: &str = "[DONE]";
@@ -84,9 +85,9 @@ impl Chunks {
         }
     }
 
-    /// What was said so far comes again.
-    pub fn begins_anew(&mut self) {
-        for sent in &mut self.sent {
+    /// What these choices said so far comes again.
+    pub fn begins_anew(&mut self, choices: Range<usize>) {
+        for sent in self.sent.get_mut(choices).into_iter().flatten() {
             sent.said = 0;
         }
     }

@@ -1,13 +1,18 @@
-//! `POST /v1/embeddings`: refused, in words.
+//! `POST /v1/embeddings`: the vectors of texts, as one interactive job like every other.
 
+use super::super::Server;
+use super::super::auth::Caller;
 use super::super::error::ApiError;
-use super::body::read_object;
-use axum::extract::Request;
+use super::chat::answer;
+use axum::extract::{Request, State};
 use axum::response::Response;
+use rbee_queue::Endpoint;
 
-/// No architecture that rbee runs has embeddings.
-pub async fn embeddings(request: Request) -> Result<Response, ApiError> {
-    read_object(request.into_body()).await?;
-    let message = "this server answers with text: it runs no model that gives embeddings";
-    Err(ApiError::no_model(message))
+/// `POST /v1/embeddings`.
+pub async fn embeddings(
+    State(server): State<Server>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, ApiError> {
+    answer(server, caller, request, Endpoint::Embeddings).await
 }

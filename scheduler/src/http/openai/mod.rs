@@ -5,7 +5,7 @@
 //!
 //! | route | file |
 //! |---|---|
-//! | `POST /v1/chat/completions`, `POST /v1/completions` | `chat`, `chunks` |
+//! | `POST /v1/chat/completions`, `POST /v1/completions` | `chat`, `chunks`, `prompts` |
 //! | `POST /v1/embeddings` | `embeddings` |
 //! | `GET /v1/models`, `GET /v1/models/{id}` | `models` |
 //! | `POST /v1/files` | `upload` |
@@ -21,13 +21,16 @@ mod content;
 mod embeddings;
 mod files;
 mod models;
+mod prompts;
 mod upload;
 mod window;
 
 pub use batches::create_batch;
+pub use body::read_object;
 pub use chat::{chat_completions, completions};
 pub use content::content;
 pub use embeddings::embeddings;
 pub use files::{list, remove, show};
 pub use models::{list as list_models, show as show_model};
+pub use prompts::MAX_PROMPTS;
 pub use upload::upload;

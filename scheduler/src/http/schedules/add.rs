@@ -3,17 +3,19 @@
 use super::super::auth::Admin;
 use super::super::error::ApiError;
 use super::super::spool::{Spool, Waiting, again};
-use super::super::submit::{broken, check_url, next_part, read_json, silent, unresolved};
+use super::super::submit::{broken, next_part, read_json, silent, unresolved, why_not_told};
 use super::super::types::{NewScheduleSpec, PART_INPUT, PART_SCHEDULE, ScheduleMade, WantedSource};
 use super::super::{Server, UPLOAD_SILENCE};
-use super::view;
+use super::{body, view};
 use crate::coordinator::{PLACEHOLDERS, RunPlace, ScheduleSettings, expand};
 use crate::roots::{RootsError, is_pattern, would_name};
 use crate::schedule::{CronSchedule, Zone};
 use axum::Json;
-use axum::extract::State;
+use axum::body::Bytes;
 use axum::extract::multipart::{Field, Multipart};
-use axum::http::StatusCode;
+use axum::extract::{FromRequest, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use rbee_queue::ScheduleId;
 use rbee_queue::schedule::{Missed, Overlap, PromptSource, SchedulePlan};
 use rbee_queue::store::{MAX_SCHEDULES, NewSchedule, ScheduleAdded};
@@ -37,25 +39,47 @@ const MAX_WINDOW_S: u64 = 366 * 86_400;
 pub async fn add(
     State(server): State<Server>,
     _: Admin,
-    mut form: Multipart,
-) -> Result<(StatusCode, Json<ScheduleMade>), ApiError> {
+    request: Request,
+) -> Result<Response, ApiError> {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let made = if kind.starts_with("multipart/form-data") {
+        let mut form = match Multipart::from_request(request, &server).await {
+            Ok(form) => form,
+            Err(rejection) => return Ok(rejection.into_response()),
+        };
+        let wanted: NewScheduleSpec = read_json(&mut form, PART_SCHEDULE).await?;
+        make(&server, wanted, Prompts::Form(&mut form)).await?
+    } else {
+        let (wanted, prompts) = body::read(&server, request.into_body()).await?;
+        make(&server, wanted, Prompts::Whole(prompts)).await?
+    };
+    Ok((StatusCode::CREATED, Json(made)).into_response())
+}
+
+/// Where prompts come from that are kept.
+enum Prompts<'f> {
+    /// The next part of a form.
+    Form(&'f mut Multipart),
+    /// They are here.
+    Whole(Option<Bytes>),
+}
+
+async fn make(
+    server: &Server,
+    wanted: NewScheduleSpec,
+    prompts: Prompts<'_>,
+) -> Result<ScheduleMade, ApiError> {
     let settings = server.schedule_settings()?;
-    let wanted: NewScheduleSpec = read_json(&mut form, PART_SCHEDULE).await?;
     let mut warnings = Vec::new();
-    let cron = judge(&server, settings, &wanted, &mut warnings).await?;
+    let cron = judge(server, settings, &wanted, &mut warnings).await?;
     let id = ScheduleId::generate();
     let source = match &wanted.source {
         WantedSource::Files { pattern } => PromptSource::Files {
             pattern: pattern.clone(),
         },
         WantedSource::Kept { name } => PromptSource::Kept {
-            bytes: keep(
-                &server,
-                &id,
-                &wanted,
-                next_part(&mut form, PART_INPUT).await?,
-            )
-            .await?,
+            bytes: keep(server, &id, &wanted, prompts).await?,
             name: name.clone(),
         },
     };
@@ -86,10 +110,7 @@ pub async fn add(
     };
     server.coordinator.wake_schedules();
     let schedule = view(&schedule, super::NEXT_SHOWN, None);
-    Ok((
-        StatusCode::CREATED,
-        Json(ScheduleMade { schedule, warnings }),
-    ))
+    Ok(ScheduleMade { schedule, warnings })
 }
 
 fn plan(wanted: NewScheduleSpec, source: PromptSource, zone: Zone) -> SchedulePlan {
@@ -185,13 +206,16 @@ fn check_files(
         ));
     }
     let found = settings.roots.matches(pattern).map_err(|error| {
-        let code = match error {
+        let refused = match error {
             RootsError::NoRoots | RootsError::Outside { .. } | RootsError::Hidden { .. } => {
-                "source_not_allowed"
+                ApiError::not_allowed("source_not_allowed", error.to_string())
             }
-            _ => "source_not_readable",
+            RootsError::NotThere { .. } | RootsError::NoFolder { .. } => {
+                ApiError::not_found(error.to_string())
+            }
+            error => ApiError::bad("source_not_readable", error.to_string()),
         };
-        ApiError::bad(code, error.to_string()).about("source")
+        refused.about("source")
     })?;
     if found.is_empty() {
         warnings.push(format!("no file is named by {pattern} yet"));
@@ -206,7 +230,8 @@ fn check_output(
     zone: Zone,
 ) -> Result<(), ApiError> {
     let template = wanted.output.as_deref().unwrap_or_default();
-    let refused = |message: String| ApiError::bad("output_not_allowed", message).about("output");
+    let refused =
+        |message: String| ApiError::not_allowed("output_not_allowed", message).about("output");
     if template.chars().count() > MAX_PATH {
         return Err(refused(format!(
             "the path has more than {MAX_PATH} characters"
@@ -253,7 +278,10 @@ async fn check_told(
         return Err(wrong("on_done", message.to_owned()));
     }
     if let Some(url) = &wanted.on_done {
-        check_url(server, url).await?;
+        let refused = why_not_told(server, url).await;
+        refused.map_err(|message| {
+            ApiError::not_allowed("on_done_not_allowed", message).about("on_done")
+        })?;
     }
     if let Some(name) = &wanted.command
         && !settings.commands.contains_key(name)
@@ -266,9 +294,27 @@ async fn check_told(
         let message = format!(
             "this server has no command {name}, {known}: `rbee serve --schedule-command NAME=PROGRAM` names them"
         );
-        return Err(wrong("command", message));
+        return Err(ApiError::not_found(message).about("command"));
     }
     Ok(())
+}
+
+/// Prompts as they come.
+enum Pieces<'f> {
+    Part(Box<Field<'f>>),
+    Whole(Option<Bytes>),
+}
+
+impl Pieces<'_> {
+    async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        match self {
+            Pieces::Part(part) => tokio::time::timeout(UPLOAD_SILENCE, part.chunk())
+                .await
+                .map_err(|_| silent())?
+                .map_err(broken),
+            Pieces::Whole(text) => Ok(text.take()),
+        }
+    }
 }
 
 /// Looks at the prompts while they come in, and keeps them.
@@ -276,17 +322,22 @@ async fn keep(
     server: &Server,
     id: &ScheduleId,
     wanted: &NewScheduleSpec,
-    mut input: Field<'_>,
+    prompts: Prompts<'_>,
 ) -> Result<u64, ApiError> {
+    let mut input = match prompts {
+        Prompts::Form(form) => {
+            let part = next_part(form, PART_INPUT).await?;
+            Pieces::Part(Box::new(part))
+        }
+        Prompts::Whole(text) => Pieces::Whole(text),
+    };
     let spool = Spool::begin(&server.spool, wanted.spec.options.clone())
         .map_err(|error| ApiError::internal(format!("an upload cannot be kept: {error}")))?;
     let mut bytes = 0u64;
     loop {
-        let piece = tokio::time::timeout(UPLOAD_SILENCE, input.chunk())
-            .await
-            .map_err(|_| silent())?
-            .map_err(broken)?;
-        let Some(piece) = piece else { break };
+        let Some(piece) = input.next().await? else {
+            break;
+        };
         bytes += piece.len() as u64;
         if bytes > MAX_KEPT_BYTES {
             return Err(ApiError::too_large(format!(

@@ -34,7 +34,7 @@ impl Server {
                     "{shown} is the beginning of several ids: {}",
                     names.join(", ")
                 );
-                Err(ApiError::bad("ambiguous_id", message))
+                Err(ApiError::conflict("ambiguous_id", message))
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Schedules: listed, shown, paused, resumed, run now, removed, their runs and the days that come.
 
 mod add;
+mod body;
 mod calendar;
 mod find;
 

@@ -124,7 +124,7 @@ export async function batch(view, signal, id) {
     clearTexts();
     failures.length = 0;
     drawErrors();
-    listen(`${path}/events?results=errors`, {
+    listen(`${path}/events?results=errors&last=${SHOWN_ERRORS}`, {
       batch: (batch) => show(batch),
       progress: (live) => show(live, live),
       result: fail,

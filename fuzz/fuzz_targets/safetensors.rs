@@ -1,0 +1,8 @@
+//! `cargo fuzz run safetensors`.
+
+#![no_main]
+
+#[path = "../targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::safetensors(data));
