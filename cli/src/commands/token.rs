@@ -35,7 +35,8 @@ Examples:
   rbee token link                                       opens the dashboard in a browser, once
 
 Roles: `submit` makes, changes and reads its own batches; `read` changes nothing, and sees the batches of all unless
---owner says whose; `admin` does everything. The server keeps a digest only: what `create` prints is told this once.")]
+--owner says whose; `node` fetches model files, which is all that `rbee worker` asks the server for (`rbee deploy` makes one for
+each node); `admin` does everything. The server keeps a digest only: what `create` prints is told this once.")]
 pub struct TokenArgs {
     #[command(subcommand)]
     pub command: TokenCommand,
@@ -105,6 +106,8 @@ pub enum RoleArg {
     Submit,
     /// To read, and no more
     Read,
+    /// To fetch model files, as a node does, and no more
+    Node,
 }
 
 impl From<RoleArg> for Role {
@@ -113,6 +116,7 @@ impl From<RoleArg> for Role {
             RoleArg::Admin => Role::Admin,
             RoleArg::Submit => Role::Submit,
             RoleArg::Read => Role::Read,
+            RoleArg::Node => Role::Node,
         }
     }
 }

@@ -6,10 +6,12 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::layout::{Layout, Scope};
+use super::layout::{Layout, Manager, Scope};
+use super::plist;
 use super::unit::Unit;
-use crate::args::Cli;
+use crate::args::{Cli, command_line};
 use crate::failure::Failure;
+use crate::service::log_file;
 
 /// A file that is made anew with each installation.
 pub struct InstalledFile {
@@ -23,7 +25,10 @@ pub fn files(layout: &Layout) -> Result<Vec<InstalledFile>, Failure> {
     let mut files: Vec<InstalledFile> = Vec::new();
     let mut add = |path: PathBuf, bytes: Vec<u8>| files.push(InstalledFile { path, bytes });
     for unit in Unit::ALL {
-        let text = unit.text(layout.scope, &layout.binary);
+        let text = match layout.manager {
+            Manager::Systemd => unit.text(layout.scope, &layout.binary),
+            Manager::Launchd => plist::text(unit, &layout.binary, &log_file(unit)?),
+        };
         add(layout.unit(unit), text.into_bytes());
     }
     if let (Scope::System, Some(users)) = (layout.scope, layout.users()) {
@@ -53,7 +58,7 @@ pub fn completions(shell: Shell) -> Vec<u8> {
 
 /// Every page of the manual, by its file's name: `rbee.1`, `rbee-run.1`, `rbee-models-pull.1`.
 pub fn pages() -> Result<Vec<(String, Vec<u8>)>, Failure> {
-    let mut command = Cli::command().disable_help_subcommand(true);
+    let mut command = command_line().disable_help_subcommand(true);
     // Gives every command its whole name.
     command.build();
     let mut pages = Vec::new();
@@ -62,7 +67,8 @@ pub fn pages() -> Result<Vec<(String, Vec<u8>)>, Failure> {
 }
 
 fn collect(command: &clap::Command, pages: &mut Vec<(String, Vec<u8>)>) -> Result<(), Failure> {
-    let man = Man::new(command.clone());
+    // Commands have the program's version, not one of their own.
+    let man = Man::new(command.clone()).source(concat!("rbee ", env!("CARGO_PKG_VERSION")));
     let mut page = Vec::new();
     man.render(&mut page)?;
     pages.push((man.get_filename(), page));

@@ -7,16 +7,17 @@ use super::super::submit::{broken, check_url, next_part, read_json, silent, unre
 use super::super::types::{NewScheduleSpec, PART_INPUT, PART_SCHEDULE, ScheduleMade, WantedSource};
 use super::super::{Server, UPLOAD_SILENCE};
 use super::view;
-use crate::coordinator::{PLACEHOLDERS, RunPlace, ScheduleSettings, expand};
+use crate::coordinator::{PLACEHOLDERS, RunPlace, ScheduleSettings, expand, uploaded_file};
 use crate::roots::{RootsError, is_pattern, would_name};
 use crate::schedule::{CronSchedule, Zone};
 use axum::Json;
 use axum::extract::State;
 use axum::extract::multipart::{Field, Multipart};
 use axum::http::StatusCode;
-use rbee_queue::ScheduleId;
+use rbee_queue::file::StoredFile;
 use rbee_queue::schedule::{Missed, Overlap, PromptSource, SchedulePlan};
 use rbee_queue::store::{MAX_SCHEDULES, NewSchedule, ScheduleAdded};
+use rbee_queue::{FileId, ScheduleId};
 use std::io::Read;
 use std::path::Path;
 
@@ -58,10 +59,20 @@ pub async fn add(
             .await?,
             name: name.clone(),
         },
+        WantedSource::Uploaded { file } => {
+            let found = uploaded(&server, file).await?;
+            warnings.extend(found.expires_at_us.map(|ends| {
+                let ends = Zone::UTC.local(ends);
+                format!("the file {file} goes at {ends}: runs after that will fail")
+            }));
+            PromptSource::Uploaded {
+                file: file.clone(),
+                name: found.filename,
+            }
+        }
     };
     let store = server.batches.store();
-    let never = || wrong("cron", "the expression never comes again".to_owned());
-    let next_tick_us = cron.next_after(store.clock_us().await?).ok_or_else(never)?;
+    let next_tick_us = next_tick(&server, &cron).await?;
     let name = wanted.name.clone();
     let added = store
         .schedule_add(NewSchedule {
@@ -90,6 +101,18 @@ pub async fn add(
         StatusCode::CREATED,
         Json(ScheduleMade { schedule, warnings }),
     ))
+}
+
+/// A file that was sent for batches, and belongs to whom the schedule's batches will.
+async fn uploaded(server: &Server, id: &FileId) -> Result<StoredFile, ApiError> {
+    let found = uploaded_file(server.batches.store(), id).await?;
+    found.ok_or_else(|| {
+        let message = format!(
+            "there is no file {id} that schedules may read: it must have been sent for batches, with the server's own \
+             token or an admin's"
+        );
+        ApiError::bad("source_not_readable", message).about("source")
+    })
 }
 
 fn plan(wanted: NewScheduleSpec, source: PromptSource, zone: Zone) -> SchedulePlan {
@@ -138,7 +161,7 @@ async fn judge(
         check_files(settings, pattern, warnings)?;
     }
     if wanted.output.is_some() {
-        check_output(settings, wanted, zone)?;
+        check_output(settings, wanted, zone, next_tick(server, &cron).await?)?;
     }
     check_told(server, settings, wanted).await?;
     let usual = &wanted.spec.options.model;
@@ -150,6 +173,12 @@ async fn judge(
         }
     }
     Ok(cron)
+}
+
+/// The first tick from now on, by the store's clock.
+async fn next_tick(server: &Server, cron: &CronSchedule) -> Result<i64, ApiError> {
+    let next = cron.next_after(server.batches.store().clock_us().await?);
+    next.ok_or_else(|| wrong("cron", "the expression never comes again".to_owned()))
 }
 
 /// A name is a word on the command line and in the paths of results.
@@ -204,6 +233,7 @@ fn check_output(
     settings: &ScheduleSettings,
     wanted: &NewScheduleSpec,
     zone: Zone,
+    tick_us: i64,
 ) -> Result<(), ApiError> {
     let template = wanted.output.as_deref().unwrap_or_default();
     let refused = |message: String| ApiError::bad("output_not_allowed", message).about("output");
@@ -213,7 +243,7 @@ fn check_output(
         )));
     }
     let place = RunPlace {
-        tick_us: 0,
+        tick_us,
         zone,
         name: &wanted.name,
         id: "sched_0",
