@@ -26,7 +26,7 @@ use crate::table;
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Examples:
-  rbee token show                                       the server's own, for another machine's RBEE_API_TOKEN
+  rbee token show                                       the server's own, for RBEE_API_TOKEN elsewhere
   rbee token create ann                                 ann submits, and sees her own batches only
   rbee token create grafana --role read --expires 90d
   rbee token create ci --max-queued 10000 --requests-per-second 20

@@ -13,6 +13,9 @@ use crate::args::{Cli, command_line};
 use crate::failure::Failure;
 use crate::service::log_file;
 
+/// How the line begins that names a page, behind the one before it.
+const TITLE: &[u8] = b"\n.TH ";
+
 /// A file that is made anew with each installation.
 pub struct InstalledFile {
     /// Without the layout's root.
@@ -56,6 +59,15 @@ pub fn completions(shell: Shell) -> Vec<u8> {
     script
 }
 
+/// A page whose lines are not stretched and whose words are not cut: examples are copied from it.
+fn ragged(page: Vec<u8>) -> Vec<u8> {
+    let title = page.windows(TITLE.len()).position(|part| part == TITLE);
+    let begin = title.map_or(0, |at| at + 1);
+    let end = page[begin..].iter().position(|byte| *byte == b'\n');
+    let at = end.map_or(0, |end| begin + end + 1);
+    [&page[..at], b".nh\n.ad l\n", &page[at..]].concat()
+}
+
 /// Every page of the manual, by its file's name: `rbee.1`, `rbee-run.1`, `rbee-models-pull.1`.
 pub fn pages() -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let mut command = command_line().disable_help_subcommand(true);
@@ -71,7 +83,7 @@ fn collect(command: &clap::Command, pages: &mut Vec<(String, Vec<u8>)>) -> Resul
     let man = Man::new(command.clone()).source(concat!("rbee ", env!("CARGO_PKG_VERSION")));
     let mut page = Vec::new();
     man.render(&mut page)?;
-    pages.push((man.get_filename(), page));
+    pages.push((man.get_filename(), ragged(page)));
     for inner in command
         .get_subcommands()
         .filter(|inner| !inner.is_hide_set())

@@ -172,9 +172,9 @@ fn files_of_the_api_are_read_at_each_run_as_long_as_they_are_there() {
     let text = prompts::short(5, 4);
     let id = uploaded(&site, own, "asked.jsonl", &text);
     let url = format!("{}/v1/files/{id}", site.server.url);
-    site.schedule(&["add", NEW_YEAR, &url])
-        .exits(0)
-        .says("next run");
+    let added = site.schedule(&["add", NEW_YEAR, &url]).exits(0);
+    // Files that are sent are kept for a while only, if nothing else is said.
+    added.says("runs after that will fail");
     site.schedule(&["add", NEW_YEAR, &id, "--name", "by-id"])
         .exits(0);
     let listed = lines(site.schedule(&["list", "--json"]).exits(0).text());
