@@ -156,11 +156,9 @@ fn owner_of(wanted: &NewTokenSpec) -> Result<String, ApiError> {
         (None, Role::Submit) => wanted.name.clone(),
         (None, Role::Read) => EVERYBODY.to_owned(),
         (None, Role::Admin) => OWNER.to_owned(),
-        (_, Role::Node) if wanted.owner.is_none() && wanted.max_queued.is_none() => {
-            wanted.name.clone()
-        }
-        (_, Role::Node) => {
-            return bad("a node's token makes no batches: it has no owner and no jobs".to_owned());
+        (None, Role::Node) => wanted.name.clone(),
+        (Some(_), Role::Node) => {
+            return bad("a node's token makes no batches, and has no owner".to_owned());
         }
         (Some(_), Role::Admin) => {
             return bad(

@@ -97,7 +97,11 @@ async fn token(client: &Client) -> Finding {
                 .filter(|report| report.version != own)
                 .map(|report| report.name.as_str())
                 .collect();
-            let found = format!("the server takes it, and knows {} nodes", nodes.data.len());
+            let count = match nodes.data.len() {
+                1 => "1 node".to_owned(),
+                count => format!("{count} nodes"),
+            };
+            let found = format!("the server takes it, and knows {count}");
             match others.is_empty() {
                 true => Finding::ok("token", found),
                 false => Finding::warn(

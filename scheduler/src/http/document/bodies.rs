@@ -364,4 +364,6 @@ pub enum TokenRole {
     Submit,
     /// Reading.
     Read,
+    /// Model files.
+    Node,
 }

@@ -199,10 +199,6 @@ async fn a_node_fetches_model_files_and_sees_itself_and_no_more() {
             owner: Some("ann".into()),
             ..wanted("n", Role::Node)
         },
-        NewTokenSpec {
-            max_queued: Some(1),
-            ..wanted("n", Role::Node)
-        },
     ] {
         assert_eq!(site.make(&wrong).await.status(), StatusCode::BAD_REQUEST);
     }
