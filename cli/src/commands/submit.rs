@@ -60,10 +60,11 @@ pub struct SubmitArgs {
     pub json: bool,
 
     #[command(flatten)]
-    pub batch: BatchArgs,
-
-    #[command(flatten)]
     pub placing: PlacingArgs,
+
+    // Its headings hold for whatever stands behind it.
+    #[command(flatten)]
+    pub batch: BatchArgs,
 }
 
 /// Submits the file.

@@ -98,10 +98,11 @@ pub struct AddArgs {
     pub json: bool,
 
     #[command(flatten)]
-    pub batch: BatchArgs,
-
-    #[command(flatten)]
     pub placing: PlacingArgs,
+
+    // Its headings hold for whatever stands behind it.
+    #[command(flatten)]
+    pub batch: BatchArgs,
 }
 
 /// What becomes of a tick while a run is under way.
