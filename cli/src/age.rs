@@ -26,9 +26,23 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "is too long".to_owned())
 }
 
+/// Seconds in the greatest unit that they are a whole number of: `1h`, `90m`.
+pub fn show(seconds: u64) -> String {
+    let whole = |(_, length): &&(char, u64)| seconds >= *length && seconds.is_multiple_of(*length);
+    let (letter, length) = UNITS.iter().rev().find(whole).unwrap_or(&UNITS[0]);
+    format!("{}{letter}", seconds / length)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_shown_as_they_are_read() {
+        for text in ["0s", "1h", "90m", "2d", "1w", "61s"] {
+            assert_eq!(show(parse(text).unwrap().as_secs()), text);
+        }
+    }
 
     #[test]
     fn a_number_and_a_unit_are_a_time() {

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
     bench, cancel, completions, config, deploy, diff, doctor, export, infer, install, list, logs,
@@ -134,13 +134,51 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
 }
 
+/// The command line as it is shown: what stands behind the flags breaks where the terminal ends, not where the source does.
+pub fn command_line() -> clap::Command {
+    flowing(Cli::command())
+}
+
+fn flowing(command: clap::Command) -> clap::Command {
+    let text = command.get_after_long_help().map(ToString::to_string);
+    let command = match text {
+        Some(text) => command.after_long_help(flow(&text)),
+        None => command,
+    };
+    command.mut_subcommands(flowing)
+}
+
+/// Joins the lines of each paragraph. Indented lines, and what they stand below, stay as they are.
+fn flow(text: &str) -> String {
+    let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+    let mut flown = String::new();
+    let mut before = "";
+    for line in text.lines() {
+        let goes_on = is_prose(before) && is_prose(line) && !before.ends_with(':');
+        if !flown.is_empty() {
+            flown.push(if goes_on { ' ' } else { '\n' });
+        }
+        flown.push_str(line);
+        before = line;
+    }
+    flown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command_line().debug_assert();
+    }
+
+    #[test]
+    fn paragraphs_flow_and_examples_stand() {
+        let text =
+            "Examples:\n  rbee run a\n  rbee run b\n\nOne goes\non here.\n\nTwo:\n  0  x\nThree";
+        let flown =
+            "Examples:\n  rbee run a\n  rbee run b\n\nOne goes on here.\n\nTwo:\n  0  x\nThree";
+        assert_eq!(flow(text), flown);
     }
 }

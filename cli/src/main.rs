@@ -33,6 +33,7 @@ mod node_host;
 mod node_shelf;
 mod output;
 mod paths;
+mod placing_args;
 mod plans;
 mod progress;
 mod remote;
@@ -51,7 +52,7 @@ mod talk;
 
 use std::process::ExitCode as ProcessExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::FromArgMatches;
 
 use crate::args::{Cli, Command};
 use crate::config::Config;
@@ -84,13 +85,13 @@ fn told(talk: &Talk, failure: &Failure) -> ProcessExitCode {
 /// What the user asks for: the command line, and what it leaves open from the configuration file. Prints help and version
 /// and ends with exit 0, or with exit 2 for a wrong command line.
 fn command_line() -> Result<Cli, Failure> {
-    let given = Cli::command().get_matches();
+    let given = args::command_line().get_matches();
     let command = given.subcommand_name().unwrap_or_default();
     let filled = Config::load().and_then(|config| {
         if let Some(file) = &config.file {
             secrets::know_files(file);
         }
-        config.fill(Cli::command(), command)
+        config.fill(args::command_line(), command)
     });
     let matches = match filled {
         Ok(line) => line.get_matches(),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rbee_queue::Batches;
+use rbee_queue::{Batches, Store};
 use rbee_worker::face::{self, Access, Face};
 use rbee_worker::model::memory::KvType;
 use rbee_worker::node::{
@@ -43,11 +43,11 @@ pub struct FaceSetup {
 }
 
 impl FaceSetup {
-    fn access(&self) -> Result<(SocketAddr, Access), Failure> {
+    fn access(&self, store: &Arc<dyn Store>) -> Result<(SocketAddr, Access), Failure> {
         let address = self.listener.local_addr()?;
         let access = Access::new(address, self.token.as_deref())
             .map_err(|error| Failure::usage(error.to_string()))?;
-        Ok((address, access))
+        Ok((address, access.with_tokens_of(Arc::clone(store))))
     }
 }
 
@@ -104,6 +104,7 @@ pub async fn run_node(setup: NodeSetup, stop: CancellationToken) -> Result<(), F
         lease: Some(setup.lease),
         ..NodeOptions::default()
     };
+    let store = Arc::clone(setup.batches.store());
     let parts = NodeParts {
         batches: setup.batches,
         shelf: shelf.clone(),
@@ -121,7 +122,7 @@ pub async fn run_node(setup: NodeSetup, stop: CancellationToken) -> Result<(), F
     }
     let face = setup
         .face
-        .map(|face| show(face, &setup.name, &handle, &shelf));
+        .map(|face| show(face, &setup.name, &handle, &shelf, &store));
     let face = face.transpose()?;
     let preloading = tokio::spawn(preload(shelf, handle.clone(), setup.preload, setup.talk));
     let mut running = tokio::spawn(node.run());
@@ -148,8 +149,9 @@ fn show(
     name: &str,
     node: &NodeHandle,
     shelf: &Arc<NodeShelf>,
+    store: &Arc<dyn Store>,
 ) -> Result<JoinHandle<()>, Failure> {
-    let (address, access) = setup.access()?;
+    let (address, access) = setup.access(store)?;
     let base = setup
         .address
         .clone()

@@ -3,7 +3,7 @@
 //! Owns the types and their words. When a tick is due is decided elsewhere; here a tick is a UTC instant in microseconds.
 
 use crate::batch::{BatchSpec, Counts, Priority};
-use crate::ids::{BatchId, BatchNo, ModelSha, ScheduleId};
+use crate::ids::{BatchId, BatchNo, FileId, ModelSha, ScheduleId};
 use crate::words::words;
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +102,13 @@ pub enum PromptSource {
         name: String,
         /// Its length.
         bytes: u64,
+    },
+    /// A file that was sent to the server for batches, read at each tick.
+    Uploaded {
+        /// The file.
+        file: FileId,
+        /// Its name for people.
+        name: String,
     },
 }
 

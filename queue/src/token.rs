@@ -14,6 +14,8 @@ words! {
         Submit = "submit",
         /// To read, and no more.
         Read = "read",
+        /// To fetch model files, as a node does.
+        Node = "node",
     }
 }
 

@@ -1,10 +1,10 @@
-//! An OpenSSH server on loopback, with keys of its own: what stands for another machine in tests.
+//! An OpenSSH server on loopback or in a network of its own, with keys of its own: what stands for another machine in tests.
 //!
 //! Whoever logs in is the user that runs the tests, in a home of the test's own.
 
 use crate::process::{Server, free_port, program};
 use std::fs::Permissions;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +18,10 @@ const SEPARATION: &str = "/run/sshd";
 /// A server that stands for one machine.
 pub struct Sshd {
     name: String,
+    address: Ipv4Addr,
     port: u16,
+    /// What stands before the server's command.
+    prefix: Vec<String>,
     dir: tempfile::TempDir,
     server: Option<Server>,
 }
@@ -26,6 +29,17 @@ pub struct Sshd {
 impl Sshd {
     /// Starts one that ssh will know as `name`. `path` stands before the usual folders of programs there.
     pub fn start(name: &str, home: &Path, path: Option<&Path>) -> Sshd {
+        Sshd::start_at(name, home, path, Ipv4Addr::LOCALHOST, &[])
+    }
+
+    /// The same at another address, which the command that `prefix` makes of the server's can listen on.
+    pub fn start_at(
+        name: &str,
+        home: &Path,
+        path: Option<&Path>,
+        address: Ipv4Addr,
+        prefix: &[String],
+    ) -> Sshd {
         let dir = tempfile::Builder::new()
             .prefix("rbee-sshd")
             .tempdir()
@@ -42,6 +56,8 @@ impl Sshd {
         }
         let mut sshd = Sshd {
             name: name.to_owned(),
+            address,
+            prefix: prefix.to_vec(),
             port: free_port(),
             dir,
             server: None,
@@ -52,7 +68,7 @@ impl Sshd {
             format!("{}:{usual}", path.display())
         });
         let settings = format!(
-            "ListenAddress 127.0.0.1\nPort {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
+            "ListenAddress {address}\nPort {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
              StrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n\
              KbdInteractiveAuthentication no\nPrintMotd no\nMaxStartups 100\nSetEnv HOME={} PATH={folders}\n",
             sshd.port,
@@ -64,7 +80,7 @@ impl Sshd {
         let host_key = sshd.read("host_key.pub");
         sshd.write(
             "known_hosts",
-            &format!("[127.0.0.1]:{} {host_key}", sshd.port),
+            &format!("[{address}]:{} {host_key}", sshd.port),
         );
         sshd.up();
         sshd
@@ -78,9 +94,10 @@ impl Sshd {
             .expect("id can be started");
         let user = String::from_utf8_lossy(&user.stdout);
         format!(
-            "Host {}\n  HostName 127.0.0.1\n  Port {}\n  User {}\n  IdentityFile {}\n  IdentitiesOnly yes\n  \
+            "Host {}\n  HostName {}\n  Port {}\n  User {}\n  IdentityFile {}\n  IdentitiesOnly yes\n  \
              UserKnownHostsFile {}\n  StrictHostKeyChecking yes\n",
             self.name,
+            self.address,
             self.port,
             user.trim(),
             self.path("user_key").display(),
@@ -102,16 +119,23 @@ impl Sshd {
             std::fs::set_permissions(SEPARATION, closed).expect("root can set its mode");
         }
         let config = self.path("sshd_config").display().to_string();
-        let arguments = ["-D", "-e", "-f", &config].map(str::to_owned);
         let log = self.path("sshd.log");
         // It calls itself again for each connection, and wants its whole path for that.
         let sshd = program(
             "sshd",
             &[PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")],
         );
-        self.server = Some(Server::start(&sshd, &arguments, None, &log));
+        let own = ["-D", "-e", "-f", &config].map(str::to_owned);
+        let (program, arguments) = match self.prefix.split_first() {
+            None => (sshd, own.to_vec()),
+            Some((first, rest)) => {
+                let words = rest.iter().cloned().chain([sshd.display().to_string()]);
+                (program(first, &[]), words.chain(own).collect())
+            }
+        };
+        self.server = Some(Server::start(&program, &arguments, None, &log));
         let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect((self.address, self.port)).is_err() {
             assert!(
                 begun.elapsed() < PATIENCE,
                 "sshd did not start: {}",

@@ -185,6 +185,41 @@ fn a_cluster_that_loses_a_node_gives_the_same_bytes() {
     assert_eq!(exported.text(), right);
 }
 
+#[test]
+fn equal_jobs_that_an_older_node_left_out_are_computed() {
+    let mut cluster = Cluster::new();
+    let flags = ["--engine", "stub", "--lease-ms", "5000"];
+    let _serve = cluster.serve(&flags);
+    let line = json!({"prompt": "the same", "max_tokens": 6});
+    let other = json!({"prompt": "another", "max_tokens": 6});
+    let input = prompts::jsonl([&line, &line, &other, &line]);
+    let first = cluster.worker("first", &flags);
+    let done = cluster.submit(&input, &[]);
+    cluster.until_done(&done);
+    first.terminate();
+    first.wait();
+    // Nobody is there to take these. A node of a version without equal jobs takes the first, and stores its answer alone.
+    let id = cluster.submit(&input, &["--new"]);
+    let number = |id: &str| format!("(SELECT batch_no FROM batches WHERE id = '{id}')");
+    let (from, to) = (number(&done), number(&id));
+    cluster.sql(&format!(
+        "BEGIN; \
+         INSERT INTO results (batch_no, idx, finish_no, attempt, record, error_code, stats, finished_at_us) \
+           SELECT {to}, idx, 1, 1, record, error_code, stats, finished_at_us FROM results \
+           WHERE batch_no = {from} AND idx = 0; \
+         UPDATE jobs SET state = 2, attempt = 1, finish_no = 1 WHERE batch_no = {to} AND idx = 0; \
+         UPDATE batches SET succeeded = 1, last_finish_no = 1 WHERE batch_no = {to}; \
+         COMMIT"
+    ));
+    let left =
+        format!("SELECT COUNT(*) FROM jobs WHERE batch_no = {to} AND same_as = 0 AND state = 0");
+    assert_eq!(cluster.count(&left), 2);
+    let _second = cluster.worker("second", &flags);
+    cluster.until_done(&id);
+    assert_eq!(cluster.export(&id), cluster.export(&done));
+    cluster.check_rows(&id);
+}
+
 /// How many jobs of the last batch have ended.
 fn finished(home: &Home) -> u64 {
     let ended = home.rbee(["status", "last", "--json"]).run();

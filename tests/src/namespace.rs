@@ -23,6 +23,7 @@ pub struct Cable {
     /// Our end.
     device: String,
     address: Ipv4Addr,
+    inside: Ipv4Addr,
     way: Way,
 }
 
@@ -50,12 +51,13 @@ impl Namespace {
         ]);
         must(&["addr", "add", &format!("{ours}/30"), "dev", &device]);
         must(&["link", "set", &device, "up"]);
-        let theirs = format!("{theirs}/30");
-        must(&[&within[..], &["addr", "add", &theirs, "dev", &inner]].concat());
+        let inside = format!("{theirs}/30");
+        must(&[&within[..], &["addr", "add", &inside, "dev", &inner]].concat());
         must(&[&within[..], &["link", "set", &inner, "up"]].concat());
         Cable {
             device,
             address: ours,
+            inside: theirs,
             way: Way::from(ours, to),
         }
     }
@@ -79,6 +81,11 @@ impl Cable {
     /// Where the server is found from within.
     pub fn server(&self) -> String {
         format!("{}:{}", self.address, self.way.port)
+    }
+
+    /// The address that the namespace has at this cable.
+    pub fn inside(&self) -> Ipv4Addr {
+        self.inside
     }
 
     pub fn pull(&self) {

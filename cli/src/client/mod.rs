@@ -91,6 +91,14 @@ impl Client {
         self.token.as_deref()
     }
 
+    /// The same, showing another token.
+    pub fn with_token(&self, token: &str) -> Client {
+        Client {
+            token: Some(token.to_owned()),
+            ..self.clone()
+        }
+    }
+
     /// Whether the server is on this machine, so that both see the same files.
     pub fn is_here(&self) -> bool {
         is_here(&self.base)
@@ -185,7 +193,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 /// Whether an address is this machine's own.
-fn is_here(base: &Url) -> bool {
+pub fn is_here(base: &Url) -> bool {
     base.host_str().is_some_and(|host| {
         let ip = host.trim_start_matches('[').trim_end_matches(']');
         host.eq_ignore_ascii_case("localhost")

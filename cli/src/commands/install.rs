@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::json;
 
 use crate::commands::Context;
@@ -19,6 +19,7 @@ use crate::table;
 /// and /etc. Given again it brings everything up to date, and leaves a configuration that was changed as it is. With
 /// `--uninstall` all of it goes away; results, models and a changed configuration stay.
 #[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("whom").args(["user", "system"]).required(true))]
 #[command(after_long_help = "\
 Examples:
   rbee install --user                          then ~/.local/bin/rbee is there
@@ -28,7 +29,7 @@ Examples:
   rbee install --user --uninstall")]
 pub struct InstallArgs {
     /// For this user
-    #[arg(long, required_unless_present = "system", conflicts_with = "system")]
+    #[arg(long)]
     pub user: bool,
 
     /// For the whole machine
@@ -99,9 +100,12 @@ fn install(context: &Context, args: &InstallArgs, layout: &Layout) -> Result<(),
             0o644,
         )?);
     }
-    let config = match &settings {
+    let (config, other_settings) = match &settings {
         Some(settings) => settings.write(layout)?,
-        None => install::write_template(layout)?,
+        None => {
+            let written = install::write_template(layout)?;
+            (written, written == Written::Made)
+        }
     };
     let talk = &context.talk;
     talk.note(&format!("program        {}", layout.binary.display()));
@@ -118,7 +122,7 @@ fn install(context: &Context, args: &InstallArgs, layout: &Layout) -> Result<(),
         "{} files beside them: units, completions, manual",
         files.len()
     ));
-    let restart = program || config == Written::Made;
+    let restart = program || other_settings;
     let runner = match layout.is_image() {
         true => None,
         false => start(context, args, layout, restart)?,

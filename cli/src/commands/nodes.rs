@@ -64,16 +64,19 @@ pub async fn run(context: &Context, args: NodesArgs) -> Outcome {
             ));
         }
         Some(NodesCommand::Undrain { name }) => {
-            wish(&client, name, "undrain").await?;
-            context.talk.note(&format!("{name} takes work again"));
+            let done = wish(&client, name, "undrain").await?;
+            context.talk.note(&match done["nodes"].as_u64() {
+                Some(0) => format!("no node is called {name} now; one that comes will take work"),
+                _ => format!("{name} takes work again"),
+            });
         }
     }
     Ok(ExitCode::Success)
 }
 
-async fn wish(client: &Client, name: &str, what: &str) -> Result<(), Failure> {
+async fn wish(client: &Client, name: &str, what: &str) -> Result<Value, Failure> {
     let request = client.request(Method::POST, &["v1", "nodes", name, what]);
-    client.json::<Value>(request).await.map(drop)
+    client.json(request).await
 }
 
 async fn list(context: &Context, client: &Client, json: bool) -> Result<(), Failure> {

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use rbee_queue::{ModelSha, Priority};
+use clap::Args;
+use rbee_queue::ModelSha;
 use rbee_scheduler::http::types::{KnownModel, SubmitSpec};
 use rbee_worker::model_files::ModelRef;
 
@@ -11,10 +11,10 @@ use crate::batch_args::BatchArgs;
 use crate::batch_spec::batch_spec;
 use crate::client::{self, Client, Prompts};
 use crate::commands::{Context, watch};
-use crate::engine_args::KvChoice;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::models_home;
+use crate::placing_args::PlacingArgs;
 use crate::table;
 
 /// Hand a file of prompts to a server, which has it answered
@@ -39,14 +39,6 @@ pub struct SubmitArgs {
     #[arg(long, value_name = "TEXT")]
     pub name: Option<String>,
 
-    /// `interactive` goes ahead of all batches
-    #[arg(long, value_enum, default_value_t)]
-    pub priority: PriorityChoice,
-
-    /// Only this node may run it
-    #[arg(long, value_name = "NAME")]
-    pub node: Option<String>,
-
     /// Stay and watch until it is done, as `rbee watch` does
     #[arg(long)]
     pub watch: bool,
@@ -63,40 +55,21 @@ pub struct SubmitArgs {
     #[arg(long, value_name = "URL")]
     pub on_done: Option<String>,
 
-    /// Type of the stored keys and values; f32 takes twice the memory and may give other bytes
-    #[arg(long, value_enum, default_value_t, help_heading = "Engine")]
-    pub kv: KvChoice,
-
     /// Print the batch as one JSON object instead of its id
     #[arg(long)]
     pub json: bool,
 
     #[command(flatten)]
+    pub placing: PlacingArgs,
+
+    // Its headings hold for whatever stands behind it.
+    #[command(flatten)]
     pub batch: BatchArgs,
-}
-
-/// Whose jobs go first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum PriorityChoice {
-    /// Behind all that somebody waits for.
-    #[default]
-    Batch,
-    /// Somebody waits for the answers.
-    Interactive,
-}
-
-impl From<PriorityChoice> for Priority {
-    fn from(choice: PriorityChoice) -> Priority {
-        match choice {
-            PriorityChoice::Batch => Priority::Batch,
-            PriorityChoice::Interactive => Priority::Interactive,
-        }
-    }
 }
 
 /// Submits the file.
 pub async fn run(context: &Context, args: SubmitArgs) -> Outcome {
-    let spec = batch_spec(&args.batch, args.kv)?;
+    let spec = batch_spec(&args.batch, args.placing.kv)?;
     let prompts = Prompts::open(&args.input).await?;
     let client = Client::open(context)?;
     let work = async {
@@ -104,11 +77,11 @@ pub async fn run(context: &Context, args: SubmitArgs) -> Outcome {
         let spec = SubmitSpec {
             spec,
             name: Some(args.name.clone().unwrap_or(prompts.name().to_owned())),
-            priority: args.priority.into(),
+            priority: args.placing.priority.into(),
             key: args.idempotency_key.clone(),
             new: args.new,
             on_done: args.on_done.clone(),
-            node: args.node.clone(),
+            node: args.placing.node.clone(),
             models,
             takes_over: None,
         };

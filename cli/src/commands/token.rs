@@ -26,7 +26,7 @@ use crate::table;
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Examples:
-  rbee token show                                       the server's own, for another machine's RBEE_API_TOKEN
+  rbee token show                                       the server's own, for RBEE_API_TOKEN elsewhere
   rbee token create ann                                 ann submits, and sees her own batches only
   rbee token create grafana --role read --expires 90d
   rbee token create ci --max-queued 10000 --requests-per-second 20
@@ -35,7 +35,8 @@ Examples:
   rbee token link                                       opens the dashboard in a browser, once
 
 Roles: `submit` makes, changes and reads its own batches; `read` changes nothing, and sees the batches of all unless
---owner says whose; `admin` does everything. The server keeps a digest only: what `create` prints is told this once.")]
+--owner says whose; `node` fetches model files, which is all that `rbee worker` asks the server for (`rbee deploy` makes one for
+each node); `admin` does everything. The server keeps a digest only: what `create` prints is told this once.")]
 pub struct TokenArgs {
     #[command(subcommand)]
     pub command: TokenCommand,
@@ -105,6 +106,8 @@ pub enum RoleArg {
     Submit,
     /// To read, and no more
     Read,
+    /// To fetch model files, as a node does, and no more
+    Node,
 }
 
 impl From<RoleArg> for Role {
@@ -113,6 +116,7 @@ impl From<RoleArg> for Role {
             RoleArg::Admin => Role::Admin,
             RoleArg::Submit => Role::Submit,
             RoleArg::Read => Role::Read,
+            RoleArg::Node => Role::Node,
         }
     }
 }

@@ -35,8 +35,8 @@ Examples:
   rbee worker --name desktop --memory 24G --model hf:Qwen/Qwen3-0.6B-GGUF
   rbee worker --hours 22:00-07:00 --nice 10       a machine that is somebody's by day
 
-RBEE_API_TOKEN is the server's token: the node shows it where it fetches models (RBEE_SERVER), and wants to see it on its own
-HTTP face.")]
+RBEE_API_TOKEN is the node's token: it is shown where models are fetched (RBEE_SERVER, other nodes), and wanted on the node's
+own HTTP face, which takes those of `rbee token create` too. `rbee token create NAME --role node` makes one that is enough.")]
 pub struct WorkerArgs {
     // What is flattened comes last: its heading holds for whatever stands behind it.
     /// The node's name, the same after a restart [default: this machine's name]

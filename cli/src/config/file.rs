@@ -15,6 +15,9 @@ use crate::home;
 /// A longer file is none that somebody wrote.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// What toml_edit says, and not of what.
+const DUPLICATE: &str = "duplicate key";
+
 /// What a file sets.
 pub struct ConfigFile {
     pub path: PathBuf,
@@ -59,7 +62,14 @@ impl ConfigFile {
     pub fn parse(path: &Path, text: &str, schema: &Schema) -> Result<ConfigFile, Vec<Trouble>> {
         let document = Document::parse(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
-            let what = error.message().trim().replace('\n', ", ");
+            let mut what = error.message().trim().replace('\n', ", ");
+            if what == DUPLICATE {
+                let twice = text.lines().nth(line - 1).unwrap_or_default();
+                what = format!(
+                    "{} stands above already: write both in one place",
+                    twice.trim()
+                );
+            }
             vec![Trouble { line, what }]
         })?;
         // Relative paths begin where the file lies, wherever the command was called.

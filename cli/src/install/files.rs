@@ -6,10 +6,15 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::layout::{Layout, Scope};
+use super::layout::{Layout, Manager, Scope};
+use super::plist;
 use super::unit::Unit;
-use crate::args::Cli;
+use crate::args::{Cli, command_line};
 use crate::failure::Failure;
+use crate::service::log_file;
+
+/// How the line begins that names a page, behind the one before it.
+const TITLE: &[u8] = b"\n.TH ";
 
 /// A file that is made anew with each installation.
 pub struct InstalledFile {
@@ -23,7 +28,10 @@ pub fn files(layout: &Layout) -> Result<Vec<InstalledFile>, Failure> {
     let mut files: Vec<InstalledFile> = Vec::new();
     let mut add = |path: PathBuf, bytes: Vec<u8>| files.push(InstalledFile { path, bytes });
     for unit in Unit::ALL {
-        let text = unit.text(layout.scope, &layout.binary);
+        let text = match layout.manager {
+            Manager::Systemd => unit.text(layout.scope, &layout.binary),
+            Manager::Launchd => plist::text(unit, &layout.binary, &log_file(unit)?),
+        };
         add(layout.unit(unit), text.into_bytes());
     }
     if let (Scope::System, Some(users)) = (layout.scope, layout.users()) {
@@ -51,9 +59,18 @@ pub fn completions(shell: Shell) -> Vec<u8> {
     script
 }
 
+/// A page whose lines are not stretched and whose words are not cut: examples are copied from it.
+fn ragged(page: Vec<u8>) -> Vec<u8> {
+    let title = page.windows(TITLE.len()).position(|part| part == TITLE);
+    let begin = title.map_or(0, |at| at + 1);
+    let end = page[begin..].iter().position(|byte| *byte == b'\n');
+    let at = end.map_or(0, |end| begin + end + 1);
+    [&page[..at], b".nh\n.ad l\n", &page[at..]].concat()
+}
+
 /// Every page of the manual, by its file's name: `rbee.1`, `rbee-run.1`, `rbee-models-pull.1`.
 pub fn pages() -> Result<Vec<(String, Vec<u8>)>, Failure> {
-    let mut command = Cli::command().disable_help_subcommand(true);
+    let mut command = command_line().disable_help_subcommand(true);
     // Gives every command its whole name.
     command.build();
     let mut pages = Vec::new();
@@ -62,10 +79,11 @@ pub fn pages() -> Result<Vec<(String, Vec<u8>)>, Failure> {
 }
 
 fn collect(command: &clap::Command, pages: &mut Vec<(String, Vec<u8>)>) -> Result<(), Failure> {
-    let man = Man::new(command.clone());
+    // Commands have the program's version, not one of their own.
+    let man = Man::new(command.clone()).source(concat!("rbee ", env!("CARGO_PKG_VERSION")));
     let mut page = Vec::new();
     man.render(&mut page)?;
-    pages.push((man.get_filename(), page));
+    pages.push((man.get_filename(), ragged(page)));
     for inner in command
         .get_subcommands()
         .filter(|inner| !inner.is_hide_set())

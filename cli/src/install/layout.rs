@@ -2,9 +2,10 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use etcetera::BaseStrategy;
 
+use super::plist::label;
 use super::unit::Unit;
 
 /// For whom something is installed.
@@ -14,6 +15,26 @@ pub enum Scope {
     System,
 }
 
+/// Who runs services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manager {
+    Systemd,
+    /// Of macOS.
+    Launchd,
+}
+
+impl Manager {
+    /// The one of this system.
+    pub fn here() -> Manager {
+        match std::env::consts::OS {
+            "macos" => Manager::Launchd,
+            _ => Manager::Systemd,
+        }
+    }
+}
+
+/// Where launchd finds a user's services, below the home directory.
+const AGENTS: &str = "Library/LaunchAgents";
 /// Where packages of the system keep their files; their units lie there too.
 const OF_PACKAGES: &str = "/usr";
 /// Where the system's administrator keeps what is installed beside packages.
@@ -23,6 +44,7 @@ const OF_ADMINISTRATOR: &str = "/usr/local";
 #[derive(Debug, Clone)]
 pub struct Layout {
     pub scope: Scope,
+    pub manager: Manager,
     /// As the installed program will see it, without `root`.
     pub binary: PathBuf,
     pub config: PathBuf,
@@ -40,7 +62,10 @@ impl Layout {
     /// The usual places, or those below another prefix than `~/.local` or `/usr/local`.
     pub fn new(scope: Scope, prefix: Option<&Path>, root: Option<&Path>) -> Result<Layout> {
         let layout = match scope {
-            Scope::User => Layout::of_user(prefix)?,
+            Scope::User => Layout::of_user(prefix, Manager::here())?,
+            Scope::System if Manager::here() == Manager::Launchd => {
+                bail!("--system wants systemd: on macOS install with --user")
+            }
             Scope::System => Layout::of_system(prefix.unwrap_or(Path::new(OF_ADMINISTRATOR))),
         };
         Ok(Layout {
@@ -49,7 +74,7 @@ impl Layout {
         })
     }
 
-    fn of_user(prefix: Option<&Path>) -> Result<Layout> {
+    fn of_user(prefix: Option<&Path>, manager: Manager) -> Result<Layout> {
         let homes = etcetera::choose_base_strategy()
             .map_err(|error| anyhow!("{error}: set HOME to install for a user"))?;
         let (config, data) = (homes.config_dir(), homes.data_dir());
@@ -59,9 +84,13 @@ impl Layout {
         };
         Ok(Layout {
             scope: Scope::User,
+            manager,
             binary: prefix.join("bin/rbee"),
             config: config.join("rbee/config.toml"),
-            units: config.join("systemd/user"),
+            units: match manager {
+                Manager::Systemd => config.join("systemd/user"),
+                Manager::Launchd => homes.home_dir().join(AGENTS),
+            },
             users: None,
             bash: data.join("bash-completion/completions/rbee"),
             zsh: data.join("zsh/site-functions/_rbee"),
@@ -84,6 +113,7 @@ impl Layout {
         };
         Layout {
             scope: Scope::System,
+            manager: Manager::Systemd,
             binary: prefix.join("bin/rbee"),
             config: etc.join("rbee/config.toml"),
             units,
@@ -98,7 +128,10 @@ impl Layout {
 
     /// Where a unit lies.
     pub fn unit(&self, unit: Unit) -> PathBuf {
-        self.units.join(unit.file_name())
+        self.units.join(match self.manager {
+            Manager::Systemd => unit.file_name(),
+            Manager::Launchd => format!("{}.plist", label(unit)),
+        })
     }
 
     /// Where the system is told of the user that services run as.
@@ -157,5 +190,15 @@ mod tests {
             Some(Path::new("/etc/systemd/system"))
         );
         assert_eq!(layout.on_disk(&layout.config), layout.config);
+    }
+
+    #[test]
+    fn launchd_finds_the_services_of_a_user() {
+        let layout = Layout::of_user(None, Manager::Launchd).unwrap();
+        let list = layout.unit(Unit::Worker);
+        assert!(
+            list.ends_with("Library/LaunchAgents/rbee.worker.plist"),
+            "{list:?}"
+        );
     }
 }

@@ -4,12 +4,14 @@
 
 mod files;
 mod layout;
+mod plist;
 mod settings;
 mod unit;
 mod write;
 
 pub use files::{completions, files, pages};
-pub use layout::{Layout, Scope};
+pub use layout::{Layout, Manager, Scope};
+pub use plist::label;
 pub use settings::{Settings, Written, is_untouched, write_template};
 pub use unit::Unit;
 pub use write::{check_writable, remove, write_file};

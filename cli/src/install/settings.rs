@@ -60,8 +60,8 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Writes secrets and configuration.
-    pub fn write(&self, layout: &Layout) -> Result<Written, Failure> {
+    /// Writes secrets and configuration. The second is whether anything is another than it was.
+    pub fn write(&self, layout: &Layout) -> Result<(Written, bool), Failure> {
         let path = layout.on_disk(&layout.config);
         let schema = Schema::of(&Cli::command());
         if let Err(troubles) = ConfigFile::parse(&path, &self.config, &schema) {
@@ -77,16 +77,16 @@ impl Settings {
         }
         let there = std::fs::read_to_string(&path).ok();
         if there.is_some_and(|text| !is_own(&text) && text != TEMPLATE) {
-            return Ok(Written::Kept);
+            return Ok((Written::Kept, changed));
         }
         let digest = digest(&self.config);
         let text = format!("{OWN}{digest}\n{}", self.config);
         changed |= write_file(&path, text.as_bytes(), PRIVATE)?;
-        Ok(if changed {
-            Written::Made
-        } else {
-            Written::Same
-        })
+        let written = match changed {
+            true => Written::Made,
+            false => Written::Same,
+        };
+        Ok((written, changed))
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::new(Scope::System, None, Some(root.path())).unwrap();
         let path = layout.on_disk(&layout.config);
-        let of = |config: &str, token: &str| settings(config, token).write(&layout).unwrap();
+        let of = |config: &str, token: &str| settings(config, token).write(&layout).unwrap().0;
         assert_eq!(of("server = \"http://a\"\n", "one"), Written::Made);
         assert_eq!(of("server = \"http://a\"\n", "one"), Written::Same);
         assert_eq!(of("server = \"http://a\"\n", "two"), Written::Made);

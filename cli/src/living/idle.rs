@@ -85,9 +85,16 @@ pub struct Calm {
 }
 
 impl Calm {
-    /// Notes what was seen: the share that others use, and how long ago somebody typed.
-    pub fn note(&mut self, now: Instant, share_of_others: f64, typed_ago: Option<Duration>) {
-        let used = share_of_others > BUSY_SHARE || typed_ago.is_some_and(|ago| ago < TYPED);
+    /// Notes what was seen: the share that others use, how long ago somebody typed, and whether somebody sits at a desktop.
+    pub fn note(
+        &mut self,
+        now: Instant,
+        share_of_others: f64,
+        typed_ago: Option<Duration>,
+        desk: bool,
+    ) {
+        let typed = typed_ago.is_some_and(|ago| ago < TYPED);
+        let used = share_of_others > BUSY_SHARE || typed || desk;
         match used {
             true => self.since = None,
             false => {
@@ -131,14 +138,18 @@ mod tests {
         let at = |seconds: u64| began + Duration::from_secs(seconds);
         let mut calm = Calm::default();
         assert!(!calm.holds(began));
-        calm.note(began, 0.1, None);
+        calm.note(began, 0.1, None, false);
         assert!(!calm.holds(at(59)));
         assert!(calm.holds(at(60)));
-        calm.note(at(61), 0.1, Some(Duration::from_secs(10)));
+        calm.note(at(61), 0.1, Some(Duration::from_secs(10)), false);
         assert!(!calm.holds(at(61)));
-        calm.note(at(62), 0.0, Some(Duration::from_secs(600)));
+        calm.note(at(62), 0.0, Some(Duration::from_secs(600)), false);
         assert!(calm.holds(at(122)));
-        calm.note(at(123), 0.5, None);
+        calm.note(at(123), 0.5, None, false);
         assert!(!calm.holds(at(123)));
+        calm.note(at(124), 0.0, None, false);
+        assert!(calm.holds(at(184)));
+        calm.note(at(185), 0.0, None, true);
+        assert!(!calm.holds(at(185)));
     }
 }

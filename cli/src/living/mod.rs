@@ -3,6 +3,7 @@
 //! Owns the flags and the watch over clock and machine. What a node does when it has to rest is the node's: running jobs
 //! get a moment to end, then they are given back.
 
+mod desk;
 mod hours;
 mod idle;
 
@@ -26,6 +27,8 @@ use idle::{Calm, Machine};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often the machine is looked at: its figures say little about less.
 const MACHINE_EVERY: Duration = Duration::from_secs(1);
+/// How often graphical sessions are looked at: that takes processes.
+const DESK_EVERY: Duration = Duration::from_secs(2);
 
 /// When this machine may compute, and how much of it.
 #[derive(Debug, Clone, Default, Args)]
@@ -36,8 +39,9 @@ pub struct LivingArgs {
     #[arg(long, value_name = "FROM-TO", value_delimiter = ',', value_parser = hours::parse)]
     pub hours: Vec<Hours>,
 
-    /// Compute only while nobody else needs this machine: others use less than a quarter of its
-    /// processors, and nobody has typed at a terminal for five minutes
+    /// Compute only while nobody else needs this machine: for a minute others use less than a quarter of its
+    /// processors, nobody has typed at a terminal for five, and no graphical session is in use (as it tells logind: a
+    /// desktop that never says that it is idle counts as used)
     #[arg(long)]
     pub idle_only: bool,
 
@@ -93,6 +97,7 @@ impl LivingArgs {
             zone,
             calm: Calm::default(),
             machine: None,
+            desk: (None, false),
         };
         let talk = talk.clone();
         Ok(Some(tokio::spawn(async move {
@@ -101,6 +106,7 @@ impl LivingArgs {
             let mut resting: Option<String> = None;
             loop {
                 tick.tick().await;
+                watch.look_at_desk().await;
                 let reason = watch.reason();
                 if reason == resting {
                     continue;
@@ -122,9 +128,18 @@ struct Watch {
     zone: Zone,
     calm: Calm,
     machine: Option<(Instant, Machine)>,
+    /// When graphical sessions were looked at, and whether one was used.
+    desk: (Option<Instant>, bool),
 }
 
 impl Watch {
+    async fn look_at_desk(&mut self) {
+        let fresh = (self.desk.0).is_some_and(|at| at.elapsed() < DESK_EVERY);
+        if self.args.idle_only && !fresh {
+            self.desk = (Some(Instant::now()), desk::is_used().await);
+        }
+    }
+
     /// Why nothing may be computed now, in words.
     fn reason(&mut self) -> Option<String> {
         let hours = &self.args.hours;
@@ -149,7 +164,7 @@ impl Watch {
         let seen = Machine::look();
         if let (Some((_, before)), Some(seen)) = (&self.machine, &seen) {
             let share = seen.share_of_others_since(before);
-            self.calm.note(now, share, idle::typed_ago());
+            self.calm.note(now, share, idle::typed_ago(), self.desk.1);
         }
         self.machine = seen.map(|seen| (now, seen));
         self.calm.holds(now)

@@ -130,7 +130,8 @@ fn pid_file(unit: Unit) -> Result<PathBuf> {
     Ok(state_dir()?.join(format!("{}.pid", unit.name())))
 }
 
-fn log_file(unit: Unit) -> Result<PathBuf> {
+/// Where a service says what it does.
+pub fn log_file(unit: Unit) -> Result<PathBuf> {
     Ok(state_dir()?.join(format!("{}.log", unit.name())))
 }
 

@@ -1,16 +1,18 @@
 //! Services of this user: `rbee serve` and `rbee worker` that go on without a terminal.
 //!
-//! Where a systemd of the user's own answers, it runs the units that were installed. Elsewhere the program is started in
+//! Where a systemd of the user's own answers, it runs the units that were installed; on macOS launchd does. Elsewhere the program is started in
 //! the background, under the supervisor that it has anyway; then it does not outlive a restart of the machine, and says so.
 
 mod background;
+mod launchd;
 mod systemd;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::install::{Layout, Unit};
+use crate::install::{Layout, Manager, Unit};
 
+pub use background::log_file;
 pub use systemd::System;
 
 /// Who runs a service.
@@ -18,15 +20,17 @@ pub use systemd::System;
 #[serde(rename_all = "snake_case")]
 pub enum Runner {
     Systemd,
+    Launchd,
     Background,
 }
 
 impl Runner {
     /// Who runs this user's services on this machine.
     pub fn of_user() -> Runner {
-        match systemd::answers_user() {
-            true => Runner::Systemd,
-            false => Runner::Background,
+        match (Manager::here(), systemd::answers_user()) {
+            (Manager::Launchd, _) => Runner::Launchd,
+            (Manager::Systemd, true) => Runner::Systemd,
+            (Manager::Systemd, false) => Runner::Background,
         }
     }
 
@@ -34,6 +38,7 @@ impl Runner {
     pub fn name(self) -> &'static str {
         match self {
             Runner::Systemd => "systemd --user",
+            Runner::Launchd => "launchd",
             Runner::Background => "a background process",
         }
     }
@@ -51,6 +56,7 @@ impl Service<'_> {
     pub fn is_running(&self) -> Result<bool> {
         match self.runner {
             Runner::Systemd => Ok(systemd::is_active(self.unit)),
+            Runner::Launchd => Ok(launchd::is_active(self.unit)),
             Runner::Background => Ok(background::running(self.unit)?.is_some()),
         }
     }
@@ -62,6 +68,7 @@ impl Service<'_> {
         }
         match self.runner {
             Runner::Systemd => systemd::start(self.unit, self.layout),
+            Runner::Launchd => launchd::start(self.unit, self.layout),
             Runner::Background => background::start(self.unit, &self.layout.binary),
         }
     }
@@ -70,6 +77,10 @@ impl Service<'_> {
     pub fn stop(&self) -> Result<()> {
         match self.runner {
             Runner::Systemd => systemd::stop(self.unit),
+            Runner::Launchd => {
+                launchd::stop(self.unit);
+                Ok(())
+            }
             Runner::Background => background::stop(self.unit),
         }
     }
@@ -78,6 +89,7 @@ impl Service<'_> {
     pub fn log(&self, lines: u32) -> Result<String> {
         match self.runner {
             Runner::Systemd => systemd::log(self.unit, lines),
+            Runner::Launchd => launchd::log(self.unit, lines),
             Runner::Background => background::log(self.unit, lines),
         }
     }
@@ -86,6 +98,9 @@ impl Service<'_> {
     pub fn keep_alive(&self) -> Option<String> {
         match self.runner {
             Runner::Systemd => systemd::linger(),
+            Runner::Launchd => Some(
+                "launchd runs services of this user while it is logged in, and starts them at the next login".to_owned(),
+            ),
             Runner::Background => Some(
                 "there is no systemd of this user: the service runs in the background, and not after the machine was \
                  started again"
@@ -98,6 +113,7 @@ impl Service<'_> {
     pub fn end(&self) -> Result<()> {
         match self.runner {
             Runner::Systemd => systemd::disable(self.unit),
+            Runner::Launchd => launchd::stop(self.unit),
             Runner::Background => background::stop(self.unit)?,
         }
         Ok(())

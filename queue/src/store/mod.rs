@@ -12,6 +12,7 @@ mod file_rows;
 mod file_sql;
 mod files;
 mod jobs;
+mod known_tokens;
 mod network_fs;
 mod postgres;
 mod probe;
@@ -31,6 +32,7 @@ pub use jobs::{
     NewBatch, NewJob, Place, PlaceOutcome, PlacedJob, PlacedQuery, QueuedJob, QueuedQuery, Refusal,
     Release, ReleaseCause, ResultsPage, Sealed, StoredJob, StoredResult, Untold,
 };
+pub use known_tokens::KnownTokens;
 pub use postgres::PostgresStore;
 pub use probe::StoreProbe;
 pub(crate) use probe::now_us;
@@ -173,6 +175,10 @@ pub trait Store: ScheduleStore + TokenStore + FileStore {
         node: &NodeInstance,
         cause: ReleaseCause,
     ) -> Result<u64, StoreError>;
+
+    /// Lets queued jobs of a batch go that wait for an answer which is there, but was stored without them: a node of a version
+    /// that knows no equal jobs did that. They are computed themselves. Returns how many.
+    async fn job_let_go(&self, batch: BatchNo) -> Result<u64, StoreError>;
 
     /// Queues failed jobs again: all, or those that failed by circumstance. Bad lines stay. The
     /// new result replaces the old error. Returns how many.

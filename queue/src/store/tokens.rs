@@ -86,6 +86,16 @@ pub fn bound(number: Option<u64>) -> Option<i64> {
     number.map(|number| i64::try_from(number).unwrap_or(i64::MAX))
 }
 
+/// The tokens of some rows. One with a role that this version does not know was made by a newer one: it opens nothing here.
+pub fn tokens<F: Fields>(rows: &[F]) -> Result<Vec<Token>, StoreError> {
+    let is_newer = |row: &F| {
+        let role = row.text("role");
+        role.is_ok_and(|role| Role::from_word(role).is_none())
+    };
+    let known = rows.iter().filter(|row| !is_newer(row));
+    known.map(token).collect()
+}
+
 pub fn token(row: &impl Fields) -> Result<Token, StoreError> {
     let id = row.text("id")?;
     let damaged = |what: &dyn std::fmt::Display| StoreError::damaged(format!("{id}: {what}"));

@@ -187,7 +187,16 @@ impl Feed {
         let answers: Vec<_> = stream::iter(asked).buffered(ASKED_AT_ONCE).collect().await;
         let (mut waiting, mut failing) = (Vec::new(), Vec::new());
         for (batch, summaries) in answers {
-            for (no, found) in waiting_models(batch, &summaries?) {
+            let summaries = summaries?;
+            if summaries.is_empty() && batch.counts.unfinished() > 0 {
+                // Nothing waits for a place and nothing has one: what is left waits for answers that are there.
+                let freed = store.job_let_go(batch.no).await?;
+                if freed > 0 {
+                    tracing::info!(batch = %batch.id, freed, "equal jobs are computed that an older node left out");
+                    shared.woken.notify_one();
+                }
+            }
+            for (no, found) in waiting_models(batch, &summaries) {
                 match found {
                     Ok(wait) => waiting.push(wait),
                     Err(error) => failing.push((batch, no, error)),

@@ -22,6 +22,7 @@ mod tests;
 mod trouble;
 
 pub use retention::Retention;
+pub(crate) use schedules::uploaded_file;
 pub use schedules::{PLACEHOLDERS, RunPlace, ScheduleSettings, expand};
 pub use status::CoordinatorStatus;
 

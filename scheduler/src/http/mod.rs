@@ -68,12 +68,13 @@ use crate::coordinator::CoordinatorHandle;
 use crate::live::{LiveBatches, LiveJobs};
 use activity::Activity;
 use async_trait::async_trait;
-use auth::KnownTokens;
+use auth::TokenUses;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 use metrics::Answers;
 use pressure::Pressure;
+use rbee_queue::store::KnownTokens;
 use rbee_queue::{Batches, ModelSha};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -189,6 +190,7 @@ pub struct Inner {
     models: Arc<dyn Models>,
     auth: Auth,
     known_tokens: KnownTokens,
+    token_uses: TokenUses,
     activity: Activity,
     answers: Answers,
     spool: PathBuf,
@@ -221,6 +223,7 @@ impl Server {
             live_batches: LiveBatches::new(parts.batches.clone()),
             live_jobs: LiveJobs::new(parts.batches.clone()),
             known_tokens: KnownTokens::new(Arc::clone(parts.batches.store())),
+            token_uses: TokenUses::default(),
             activity: Activity::default(),
             answers: Answers::default(),
             batches: parts.batches,
@@ -289,6 +292,7 @@ fn router(server: Server) -> Router {
         .route("/v1/nodes/{name}/undrain", post(nodes::undrain))
         .route("/v1/nodes/{name}/logs", get(nodes::logs))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route(tokens::SELF, get(tokens::own))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/tokens/links", post(tokens::link))
         .route(login::PATH, get(login::show).post(login::enter))

@@ -41,7 +41,7 @@ pub async fn drain(
     wish(&server, &name, true).await
 }
 
-/// `POST /v1/nodes/{name}/undrain`.
+/// `POST /v1/nodes/{name}/undrain`. The wish outlives its nodes, and can be taken back when they are gone.
 pub async fn undrain(
     State(server): State<Server>,
     _: Admin,
@@ -51,7 +51,10 @@ pub async fn undrain(
 }
 
 async fn wish(server: &Server, name: &str, drain: bool) -> Result<Json<Value>, ApiError> {
-    let nodes = named(server, name).await?;
+    let nodes = match drain {
+        true => named(server, name).await?,
+        false => known(server, name).await?,
+    };
     server.batches.store().node_drain(name, drain).await?;
     if drain {
         for node in nodes.iter().filter(|node| is_there(node)) {
@@ -65,7 +68,9 @@ async fn wish(server: &Server, name: &str, drain: bool) -> Result<Json<Value>, A
         }
     }
     server.coordinator.wake();
-    Ok(Json(json!({"name": name, "drain": drain})))
+    Ok(Json(
+        json!({"name": name, "drain": drain, "nodes": nodes.len()}),
+    ))
 }
 
 /// How much of a log is wanted.
@@ -102,9 +107,14 @@ pub async fn logs(
     answer.ok_or_else(|| ApiError::no_answer(format!("the node {name} did not answer")))
 }
 
-async fn named(server: &Server, name: &str) -> Result<Vec<StoredNode>, ApiError> {
+async fn known(server: &Server, name: &str) -> Result<Vec<StoredNode>, ApiError> {
     let mut nodes = server.batches.store().node_list().await?;
     nodes.retain(|node| node.report.name == name);
+    Ok(nodes)
+}
+
+async fn named(server: &Server, name: &str) -> Result<Vec<StoredNode>, ApiError> {
+    let nodes = known(server, name).await?;
     if nodes.is_empty() {
         return Err(ApiError::not_found(format!(
             "there is no node {name:?}: `rbee nodes` shows those there are"

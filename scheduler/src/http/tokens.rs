@@ -1,6 +1,6 @@
 //! Tokens: made, listed, revoked; and links by which a browser need not show one.
 
-use super::auth::{Admin, EVERYBODY};
+use super::auth::{Admin, Caller, EVERYBODY};
 use super::error::ApiError;
 use super::types::{DashboardLink, Listing, NewTokenSpec, TokenMade, TokenView};
 use super::{OWNER, Server};
@@ -16,6 +16,8 @@ use rbee_queue::token::{Quota, Role, Token};
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// Where a token is told what it is.
+pub const SELF: &str = "/v1/tokens/self";
 /// What a token begins with, so that people and scanners of leaked secrets know it.
 const PREFIX: &str = "rbee_";
 /// Characters of a name or an owner.
@@ -24,6 +26,8 @@ const MAX_NAME: usize = 64;
 const QUEUED: std::ops::RangeInclusive<u64> = 1..=(1 << 53) - 1;
 /// The longest life of a token that ends: a hundred years.
 const MAX_LIFE_S: u64 = 100 * 31_557_600;
+/// Names that are routes of their own.
+const TAKEN_NAMES: [&str; 2] = ["self", "links"];
 /// Owners with a meaning of their own.
 const TAKEN_OWNERS: [&str; 2] = [INTERACTIVE_OWNER, "run"];
 
@@ -43,6 +47,20 @@ pub async fn list(
     }))
 }
 
+/// `GET /v1/tokens/self`: what is known of the token that is shown.
+pub async fn own(
+    State(server): State<Server>,
+    caller: Caller,
+) -> Result<Json<TokenView>, ApiError> {
+    let shown = caller.token.ok_or_else(|| {
+        ApiError::not_found("this is the server's own token, or the server asks for none")
+    })?;
+    let tokens = server.batches.store().token_list().await?;
+    let token = tokens.iter().find(|token| token.id == shown);
+    let token = token.ok_or_else(|| ApiError::unauthorized("the token was revoked"))?;
+    Ok(Json(TokenView::from(token)))
+}
+
 /// `POST /v1/tokens`: makes one, and tells it this once.
 pub async fn create(
     State(server): State<Server>,
@@ -58,6 +76,10 @@ pub async fn create(
         ));
     }
     check_name(&wanted.name, "name")?;
+    if TAKEN_NAMES.contains(&wanted.name.as_str()) {
+        let message = format!("the name {} has a meaning of its own", wanted.name);
+        return Err(ApiError::bad("invalid_token_spec", message).about("name"));
+    }
     check_bounds(&wanted)?;
     let text = secret::random_text()
         .map_err(|error| ApiError::internal(format!("no secret can be made: {error}")))?;
@@ -134,6 +156,10 @@ fn owner_of(wanted: &NewTokenSpec) -> Result<String, ApiError> {
         (None, Role::Submit) => wanted.name.clone(),
         (None, Role::Read) => EVERYBODY.to_owned(),
         (None, Role::Admin) => OWNER.to_owned(),
+        (None, Role::Node) => wanted.name.clone(),
+        (Some(_), Role::Node) => {
+            return bad("a node's token makes no batches, and has no owner".to_owned());
+        }
         (Some(_), Role::Admin) => {
             return bad(
                 "a token for admins belongs to nobody: it sees and does everything".to_owned(),
@@ -143,7 +169,7 @@ fn owner_of(wanted: &NewTokenSpec) -> Result<String, ApiError> {
     if owner == EVERYBODY {
         return match wanted.role {
             Role::Submit => bad("batches belong to one owner, not to everybody".to_owned()),
-            Role::Admin | Role::Read => Ok(owner),
+            Role::Admin | Role::Read | Role::Node => Ok(owner),
         };
     }
     if TAKEN_OWNERS.contains(&owner.as_str()) {

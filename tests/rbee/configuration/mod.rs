@@ -74,6 +74,21 @@ fn config_decides_how_a_run_computes_and_answers() {
 }
 
 #[test]
+fn config_check_looks_at_the_file_that_counts_and_says_what_is_there_twice() {
+    let home = configured("[engine]\nslots = 3\n");
+    home.rbee(["config", "check"]).exits(0).says("can be used");
+    // As one appends to the template, where every section has its line already.
+    home.write(FILE, home.read(FILE) + "[engine]\nslots = 4\n");
+    home.rbee(["config", "check"])
+        .exits(2)
+        .says("config.toml:3: [engine] stands above already");
+    Home::new()
+        .rbee(["config", "check"])
+        .exits(0)
+        .says("there is no file");
+}
+
+#[test]
 fn config_named_by_the_variable_counts_alone_and_must_be_there() {
     let home = configured("log = \"info\"\n");
     home.write("other.toml", "[serve]\nlease_ms = 4000\n");

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use rbee_tests::cluster::PATIENCE;
 use rbee_tests::process::{self, Home};
@@ -90,6 +91,56 @@ fn install_into_an_image_writes_below_it_only() {
         .exits(2);
     home.rbee(install.iter().chain(&["--uninstall"])).exits(0);
     assert_eq!(home.files(), Vec::<String>::new());
+}
+
+/// Has systemd judge units; what it says of them. `None`: it is not on this machine.
+fn judged(home: &Home, whose: &str, folder: &str) -> Option<String> {
+    let units = ["rbee-serve.service", "rbee-worker.service"];
+    let judging = Command::new("systemd-analyze")
+        .args([whose, "--man=no", "verify"])
+        .args(units.map(|unit| home.path(folder).join(unit)))
+        .env("XDG_RUNTIME_DIR", home.path("."))
+        .output();
+    let Ok(judged) = judging else {
+        eprintln!("systemd-analyze is not here: the units were not judged");
+        return None;
+    };
+    let said = [judged.stdout, judged.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    Some(format!("{said}{}", judged.status))
+}
+
+#[test]
+fn install_writes_units_that_systemd_has_nothing_against() {
+    let home = Home::new();
+    home.rbee(["install", "--user"]).exits(0);
+    if let Some(said) = judged(&home, "--user", ".config/systemd/user") {
+        assert_eq!(said, "exit status: 0");
+    }
+    // The program is where the units say, and the units lie in an image of the machine.
+    let (prefix, image) = (home.path("usr"), home.path("image"));
+    std::fs::create_dir_all(prefix.join("bin")).unwrap();
+    std::os::unix::fs::symlink(process::binary(), prefix.join("bin/rbee")).unwrap();
+    let [prefix, image] = [prefix, image].map(|path| path.display().to_string());
+    home.rbee(["install", "--system", "--prefix", &prefix, "--root", &image])
+        .exits(0);
+    let Some(said) = judged(&home, "--system", "image/etc/systemd/system") else {
+        return;
+    };
+    assert_eq!(said, "exit status: 0");
+    // It would say so, if there were something.
+    let unit = "image/etc/systemd/system/rbee-worker.service";
+    let odd = home.read(unit).replace("KillMode=", "KillMod=");
+    home.write(unit, odd);
+    let said = judged(&home, "--system", "image/etc/systemd/system").unwrap_or_default();
+    assert!(said.contains("KillMod"), "{said}");
+}
+
+#[test]
+fn install_wants_to_know_for_whom() {
+    let home = Home::new();
+    home.rbee(["install"]).exits(2).says("<--user|--system>");
+    home.rbee(["install", "--user", "--system"]).exits(2);
 }
 
 /// What stands before a command that shall run without root's rights.

@@ -1,9 +1,11 @@
 //! Machines that ssh reaches: OpenSSH servers on loopback, each with a home of its own.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use rbee_test_services::Sshd;
 use rbee_tests::cluster::{Cluster, Coordinator};
+use rbee_tests::namespace::Namespace;
 use rbee_tests::process::{self, Home, Rbee};
 use serde_json::Value as Json;
 
@@ -22,6 +24,13 @@ impl Machine {
     pub fn with(name: &str, programs: Option<&Path>) -> Machine {
         let home = Home::new();
         let sshd = Sshd::start(name, &home.path("."), programs);
+        Machine { home, sshd }
+    }
+
+    /// With an address of its own, in a network of its own.
+    pub fn within(name: &str, network: &Namespace, address: Ipv4Addr) -> Machine {
+        let home = Home::new();
+        let sshd = Sshd::start_at(name, &home.path("."), None, address, &network.prefix());
         Machine { home, sshd }
     }
 
@@ -49,6 +58,16 @@ impl Drop for Machine {
     }
 }
 
+/// The flags of the server.
+pub const SERVE: [&str; 6] = [
+    "--engine",
+    "stub",
+    "--lease-ms",
+    "5000",
+    "--sweep-ms",
+    "500",
+];
+
 /// A cluster with a server and no node, and machines that may become nodes.
 pub struct Pool {
     pub cluster: Cluster,
@@ -59,14 +78,11 @@ pub struct Pool {
 impl Pool {
     pub fn new(machines: Vec<Machine>) -> Pool {
         let mut cluster = Cluster::new();
-        let serve = cluster.serve(&[
-            "--engine",
-            "stub",
-            "--lease-ms",
-            "5000",
-            "--sweep-ms",
-            "500",
-        ]);
+        let serve = cluster.serve(&SERVE);
+        Pool::of(cluster, serve, machines)
+    }
+
+    pub fn of(cluster: Cluster, serve: Coordinator, machines: Vec<Machine>) -> Pool {
         let config: String = machines
             .iter()
             .map(|one| one.sshd.client_config())
@@ -109,6 +125,21 @@ impl Pool {
         let mut nodes: Vec<(String, String)> = nodes.collect();
         nodes.sort();
         nodes
+    }
+
+    /// Names, roles and ids of the tokens that are good.
+    pub fn tokens(&self) -> Vec<(String, String, String)> {
+        let listed = self.rbee(&["token", "list", "--json"]).exits(0);
+        let text = |token: &Json, name: &str| token[name].as_str().unwrap().to_owned();
+        let tokens = listed.text().lines().map(|line| {
+            let token: Json = serde_json::from_str(line).unwrap();
+            (
+                text(&token, "name"),
+                text(&token, "role"),
+                text(&token, "id"),
+            )
+        });
+        tokens.collect()
     }
 
     pub fn end(self) {

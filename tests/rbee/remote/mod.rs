@@ -4,12 +4,13 @@ mod machine;
 
 use std::os::unix::fs::PermissionsExt;
 
-use rbee_tests::cluster::TOKEN;
+use rbee_tests::cluster::{Cluster, TOKEN, ends_well};
+use rbee_tests::namespace::Namespace;
 use rbee_tests::process::{self, Home};
 use rbee_tests::server::run_alone;
 use serde_json::Value as Json;
 
-use machine::{Machine, Pool};
+use machine::{Machine, Pool, SERVE};
 
 /// Prompts that take the nodes a while.
 fn prompts(count: usize) -> String {
@@ -43,10 +44,13 @@ fn remote_machines_become_nodes_and_give_the_bytes_of_one_machine() {
             std::fs::metadata(&token).unwrap().permissions().mode() & 0o777,
             0o600
         );
-        assert_eq!(
-            machine.home.read(".config/rbee/secrets/token").trim(),
-            TOKEN
-        );
+        // It is the node's own, which makes no batches.
+        let own = machine.home.read(".config/rbee/secrets/token");
+        assert!(own.starts_with("rbee_") && own.trim() != TOKEN, "{own}");
+        pool.rbee(&["list"])
+            .env("RBEE_API_TOKEN", own.trim())
+            .exits(1)
+            .says("a node's");
         let config = machine.home.read(".config/rbee/config.toml");
         assert!(
             !config.contains(TOKEN) && !config.contains("postgres://"),
@@ -56,7 +60,8 @@ fn remote_machines_become_nodes_and_give_the_bytes_of_one_machine() {
         for pid in process::tree(pid) {
             let read =
                 |what| std::fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
-            assert!(!read("cmdline").contains(TOKEN) && !read("environ").contains(TOKEN));
+            let told = read("cmdline") + &read("environ");
+            assert!(!told.contains(TOKEN) && !told.contains(own.trim()));
         }
         let left = machine
             .home
@@ -66,9 +71,17 @@ fn remote_machines_become_nodes_and_give_the_bytes_of_one_machine() {
         assert_eq!(left.count(), 0, "{:?}", machine.home.files());
     }
 
-    // The same again changes nothing: the nodes are the processes that they were.
+    // The same again changes nothing: the nodes are the processes that they were, and so are their tokens.
+    let tokens = pool.tokens();
+    let names: Vec<&str> = tokens.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(names, ["node-one", "node-two"]);
+    assert!(
+        tokens.iter().all(|(_, role, _)| role == "node"),
+        "{tokens:?}"
+    );
     pool.deploy(&["one", "two"]).exits(0);
     assert_eq!(pool.nodes(), nodes);
+    assert_eq!(pool.tokens(), tokens);
 
     let status = pool
         .rbee(&["pool", "status", "one", "two", "--json"])
@@ -84,6 +97,53 @@ fn remote_machines_become_nodes_and_give_the_bytes_of_one_machine() {
         "{status}"
     );
     assert_eq!(lines[1]["service"], "runs (background)");
+    pool.end();
+}
+
+#[test]
+fn remote_machines_with_networks_of_their_own_become_nodes() {
+    let mut cluster = Cluster::new();
+    // Other machines reach it, so that it cannot listen on loopback.
+    let serve = cluster.serve_at("0.0.0.0:0", &SERVE, &[]);
+    let (_, port) = serve.url.rsplit_once(':').expect("a URL has a port");
+    let port: u16 = port.parse().expect("it is a number");
+    cluster.url = format!("http://127.0.0.1:{port}");
+    let ports = [cluster.postgres.port(), cluster.redis.port(), port];
+    let mut networks = Vec::new();
+    for name in ["near", "far"] {
+        let Some(network) = Namespace::new() else {
+            println!("no network namespace is allowed here: not tried");
+            return ends_well(serve.process);
+        };
+        let cables = ports.map(|port| network.cable(port));
+        let machine = Machine::within(name, &network, cables[0].inside());
+        networks.push((name, network, cables, machine));
+    }
+    let mut machines = Vec::new();
+    let mut kept = Vec::new();
+    for (name, network, cables, machine) in networks {
+        machines.push(machine);
+        kept.push((name, network, cables));
+    }
+    let pool = Pool::of(cluster, serve, machines);
+    let direct = format!("127.0.0.1:{}", ports[0]);
+    for (name, _, [postgres, redis, server]) in &kept {
+        let around = pool.cluster.database.replace(&direct, &postgres.server());
+        pool.deploy(&[name])
+            .env("RBEE_DATABASE_URL", around)
+            .env("RBEE_REDIS_URL", format!("redis://{}", redis.server()))
+            .env("RBEE_SERVER", format!("http://{}", server.server()))
+            .exits(0)
+            .says("has joined");
+    }
+    let nodes = pool.nodes();
+    let names: Vec<&str> = nodes.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["far", "near"]);
+    let text = prompts(60);
+    let id = pool.cluster.submit(&text, &[]);
+    pool.cluster.until_done(&id);
+    assert_eq!(pool.cluster.export(&id), run_alone(&text));
+    pool.cluster.check_rows(&id);
     pool.end();
 }
 
@@ -109,6 +169,38 @@ fn remote_settings_that_changed_restart_the_node_and_edited_ones_stay() {
     pool.deploy(&["one"]).exits(0).says("left as it is");
     assert_eq!(machine.home.read(".config/rbee/config.toml"), edited);
     assert_eq!(pool.nodes(), after);
+    pool.end();
+}
+
+#[test]
+fn remote_node_that_is_removed_gives_its_jobs_and_its_token_back() {
+    let pool = Pool::new(vec![Machine::new("one"), Machine::new("two")]);
+    pool.deploy(&["one", "two"]).exits(0);
+    let text = prompts(200);
+    let id = pool.cluster.submit(&text, &[]);
+    pool.cluster.until_finished(&id, 10);
+    let own = pool.machines[0].home.read(".config/rbee/secrets/token");
+    pool.rbee(&["pool", "remove", "one"])
+        .exits(0)
+        .says("one finishes what it has")
+        .says("its token is revoked")
+        .says("one is no node any more");
+    let machine = &pool.machines[0];
+    assert!(!machine.home.path(".local/bin/rbee").exists());
+    assert!(!machine.home.path(".config/rbee/secrets/token").exists());
+    assert_eq!(pool.tokens().len(), 1);
+    pool.rbee(&["list"])
+        .env("RBEE_API_TOKEN", own.trim())
+        .exits(1)
+        .says("revoked");
+    pool.cluster.until_done(&id);
+    assert_eq!(pool.cluster.export(&id), run_alone(&text));
+    pool.cluster.check_rows(&id);
+    // It may come back, with a token of its own again. One that was revoked by hand is made anew.
+    pool.deploy(&["one"]).exits(0).says("node one has joined");
+    pool.rbee(&["token", "revoke", "node-two"]).exits(0);
+    pool.deploy(&["two"]).exits(0).says("node two has joined");
+    assert_eq!(pool.tokens().len(), 2);
     pool.end();
 }
 

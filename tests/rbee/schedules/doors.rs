@@ -7,9 +7,9 @@ use rbee_tests::process::Home;
 use rbee_tests::receiver::Receiver;
 use rbee_tests::schedules::{lines, until_runs};
 use rbee_tests::server::{Server, command, run_alone};
-use rbee_tests::{prompts, wait};
+use rbee_tests::{http, prompts, wait};
 
-use super::{NEW_YEAR, site};
+use super::{NEW_YEAR, Site, site};
 
 #[test]
 fn wrong_schedules_are_refused_and_say_what_is_allowed() {
@@ -140,6 +140,81 @@ fn prompts_are_read_at_each_run_and_frozen_ones_stay() {
     let listed = lines(site.schedule(&["list", "--json"]).exits(0).text());
     assert_eq!(listed[0]["last_run"]["state"], "failed");
     assert_eq!(listed[1]["last_run"]["state"], "completed");
+    ends_well(site.server.process);
+}
+
+/// Sends prompts to `/v1/files`; the file's id.
+fn uploaded(site: &Site, token: &str, name: &str, text: &str) -> String {
+    let part = |about: &str, text: &str| {
+        format!("--x\r\nContent-Disposition: form-data; {about}\r\n\r\n{text}\r\n")
+    };
+    let body = part("name=\"purpose\"", "batch")
+        + &part(&format!("name=\"file\"; filename=\"{name}\""), text)
+        + "--x--\r\n";
+    let request = format!(
+        "POST /v1/files\r\nAuthorization: Bearer {token}\r\nContent-Type: multipart/form-data; boundary=x"
+    );
+    let sent = http::send(port(site), &request, &body);
+    let id = sent.json()["id"].as_str().map(str::to_owned);
+    id.unwrap_or_else(|| panic!("{}", sent.text))
+}
+
+fn port(site: &Site) -> u16 {
+    let (_, port) = site.server.url.rsplit_once(':').expect("a URL has a port");
+    port.parse().expect("it is a number")
+}
+
+#[test]
+fn files_of_the_api_are_read_at_each_run_as_long_as_they_are_there() {
+    let site = site(&[]);
+    let own = site.rbee(&["token", "show"]).exits(0);
+    let own = own.text().trim();
+    let text = prompts::short(5, 4);
+    let id = uploaded(&site, own, "asked.jsonl", &text);
+    let url = format!("{}/v1/files/{id}", site.server.url);
+    let added = site.schedule(&["add", NEW_YEAR, &url]).exits(0);
+    // Files that are sent are kept for a while only, if nothing else is said.
+    added.says("runs after that will fail");
+    site.schedule(&["add", NEW_YEAR, &id, "--name", "by-id"])
+        .exits(0);
+    let listed = lines(site.schedule(&["list", "--json"]).exits(0).text());
+    assert_eq!(listed[0]["name"], "asked");
+    assert_eq!(listed[0]["source"]["file"].as_str(), Some(&*id));
+    let speak = |arguments: &[&str]| site.rbee(arguments);
+    for name in ["asked", "by-id"] {
+        site.schedule(&["run", name]).exits(0);
+        let runs = until_runs(&speak, name, "completed", 1);
+        let batch = runs[0]["batch"].as_str().unwrap();
+        assert_eq!(site.server.export(&site.home, batch), run_alone(&text));
+    }
+    // Another's file is not there for a schedule, and neither is another server's.
+    let made = site.rbee(&["token", "create", "ann"]).exits(0);
+    let anns = uploaded(&site, made.text().trim(), "ann.jsonl", &text);
+    site.schedule(&["add", NEW_YEAR, &anns, "--name", "x"])
+        .exits(2)
+        .says("that schedules may read");
+    site.schedule(&[
+        "add",
+        NEW_YEAR,
+        &format!("http://files.example/v1/files/{id}"),
+    ])
+    .exits(2)
+    .says("no file of the server");
+    site.schedule(&["add", NEW_YEAR, &format!("{}/v1/batches", site.server.url)])
+        .exits(2)
+        .says("no file of the server");
+    let delete = format!("DELETE /v1/files/{id}\r\nAuthorization: Bearer {own}");
+    assert_eq!(http::send(port(&site), &delete, "").status, 200);
+    site.schedule(&["run", "asked"]).exits(0);
+    let runs = until_runs(&speak, "asked", "failed", 1);
+    let reason = runs[0]["reason"].as_str().unwrap();
+    assert!(
+        reason.contains(&id) && reason.contains("not there any more"),
+        "{reason}"
+    );
+    site.schedule(&["add", NEW_YEAR, &url, "--name", "late"])
+        .exits(2)
+        .says("there is no file");
     ends_well(site.server.process);
 }
 

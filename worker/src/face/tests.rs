@@ -1,6 +1,10 @@
 use super::*;
 use crate::node::bench::{Bench, MODEL, PATIENCE, bench, gated, stub_shelf};
+use rbee_queue::TokenId;
+use rbee_queue::store::{NewToken, TokenAdded};
+use rbee_queue::token::{Quota, Role};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -23,7 +27,9 @@ async fn shown(shelf: Arc<dyn ModelShelf>) -> Shown {
     let face = Face {
         node: bench.node.clone(),
         shelf: Arc::new(OneBlob(blob)),
-        access: Access::new(at, Some(TOKEN)).unwrap(),
+        access: Access::new(at, Some(TOKEN))
+            .unwrap()
+            .with_tokens_of(Arc::clone(bench.batches.store())),
         today: || "2024-07-26".to_owned(),
     };
     tokio::spawn(serve(listener, face));
@@ -126,6 +132,40 @@ async fn health_is_open_and_all_else_wants_the_token() {
     assert_eq!(status, 200);
     assert!(metrics.contains("rbee_node_models_resident 1"), "{metrics}");
     assert!(metrics.contains("# EOF"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_the_store_open_what_their_roles_are_for() {
+    let shown = shown(stub_shelf()).await;
+    let store = shown.bench.batches.store();
+    for role in [Role::Node, Role::Read, Role::Submit] {
+        let token = NewToken {
+            id: TokenId::generate(),
+            name: role.to_string(),
+            role,
+            owner: "ann".into(),
+            digest: Sha256::digest(role.as_str()).into(),
+            quota: Quota::default(),
+            lives: None,
+        };
+        let added = store.token_add(token).await.unwrap();
+        assert!(matches!(added, TokenAdded::Added(_)));
+    }
+    let blob = format!("GET /v1/models/blobs/{}", MODEL.to_hex());
+    for (token, request, expected) in [
+        ("node", &*blob, 200),
+        ("node", "GET /metrics", 403),
+        ("node", "POST /v1/inference", 403),
+        ("read", &*blob, 200),
+        ("read", "GET /metrics", 200),
+        ("read", "POST /v1/inference", 403),
+        ("submit", "POST /v1/inference", 400),
+        ("nobody", &*blob, 401),
+    ] {
+        let request = format!("{request}\r\nAuthorization: Bearer {token}");
+        let (status, answer) = shown.send(&request, "nonsense").await;
+        assert_eq!(status, expected, "{token}, {request}: {answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -88,6 +88,7 @@ pass_on! {
     fn release_batch(batch: BatchNo, keep: &[NodeInstance]) -> u64;
     fn job_placed(query: &PlacedQuery) -> Vec<PlacedJob>;
     fn release_node(node: &NodeInstance, cause: ReleaseCause) -> u64;
+    fn job_let_go(batch: BatchNo) -> u64;
     fn retry_failed(batch: BatchNo, circumstance_only: bool) -> u64;
     fn results_page(batch: BatchNo, from: JobIndex, limit: usize) -> ResultsPage;
     fn finished_since(batch: BatchNo, after: u64, limit: usize) -> Vec<Finished>;

@@ -12,7 +12,12 @@ const CONFIGURATION: &str = "etc/rbee/config.toml";
 /// What Debian runs after the files are there: its packages have no other way to have a user made.
 const AFTER_INSTALLING: &str = "#!/bin/sh\nset -e\n\
     if command -v systemd-sysusers >/dev/null; then systemd-sysusers rbee.conf; fi\n\
-    if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi\n";
+    if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi\n\
+    if [ -d /run/systemd/system ] && [ -n \"$2\" ]; then systemctl try-restart rbee-serve.service rbee-worker.service; fi\n";
+/// What it runs before the files go: what runs of them ends first.
+const BEFORE_REMOVING: &str = "#!/bin/sh\nset -e\n\
+    if [ \"$1\" = remove ] && [ -d /run/systemd/system ]; then\n\
+    \x20 systemctl disable --now rbee-serve.service rbee-worker.service\nfi\n";
 /// How a symbol's version begins that the C library must have.
 const GLIBC: &[u8] = b"GLIBC_2.";
 
@@ -46,6 +51,7 @@ pub fn package(release: &Release, image: &Path) -> Result<Vec<u8>> {
             0o644,
         ),
         Entry::file("./postinst", AFTER_INSTALLING.as_bytes().to_vec(), 0o755),
+        Entry::file("./prerm", BEFORE_REMOVING.as_bytes().to_vec(), 0o755),
     ];
     let members = [
         ("debian-binary", b"2.0\n".to_vec()),

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use sha2::{Digest, Sha256};
 
-use crate::cargo::{cargo, root, run};
+use crate::cargo::{cargo, release_dir, root, run};
 use crate::say;
 use archive::{Entry, tar_gz};
 
@@ -28,7 +28,8 @@ const EXAMPLES: &str = "deploy";
 /// The flags of `cargo xtask dist`.
 #[derive(Debug, Args)]
 pub struct Dist {
-    /// Build for this target [default: this machine's with musl, if that is installed, else this machine's own]
+    /// Build for this target [default: this machine's with musl, if that is installed, else this machine's own]. For this
+    /// machine's own the tests' build is taken, where it is there
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
 
@@ -56,18 +57,19 @@ pub fn run_dist(dist: &Dist) -> Result<()> {
         Some(target) => target.clone(),
         None => usual_target()?,
     };
-    let binary = match &dist.binary {
+    let out = root().join(&dist.out);
+    fs::create_dir_all(&out)?;
+    let built = match &dist.binary {
         Some(binary) => binary.clone(),
         None => build(&target)?,
     };
+    let binary = stripped(&built, &out)?;
     let release = Release {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         program: fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?,
         time: time()?,
         target,
     };
-    let out = root().join(&dist.out);
-    fs::create_dir_all(&out)?;
     let stem = format!("rbee-{}-{}", release.version, release.target);
     let image = out.join("image");
     let _ = fs::remove_dir_all(&image);
@@ -87,6 +89,7 @@ pub fn run_dist(dist: &Dist) -> Result<()> {
     add(deb::file_name(&release)?, &deb::package(&release, &image)?)?;
     add(format!("{stem}.cdx.json"), sbom::of(&release)?.as_bytes())?;
     fs::remove_dir_all(&image)?;
+    fs::remove_file(&binary)?;
     let sums: String = made
         .iter()
         .map(|(name, sum)| format!("{sum}  {name}\n"))
@@ -100,13 +103,7 @@ pub fn run_dist(dist: &Dist) -> Result<()> {
 
 /// musl makes a program that every Linux of its processor runs; without it the program wants a C library as new as here.
 fn usual_target() -> Result<String> {
-    let said = Command::new("rustc")
-        .arg("-vV")
-        .output()
-        .context("cannot start rustc")?;
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
-    let host = host.context("rustc does not say its host")?;
+    let host = host()?;
     let musl = host.replace("-gnu", "-musl");
     let has = |command: &mut Command, wanted: &str| {
         let said = command.output().map(|said| said.stdout).unwrap_or_default();
@@ -126,31 +123,57 @@ fn usual_target() -> Result<String> {
         "without the target {musl} and musl-gcc the program is linked to this machine's C library: \
          `rustup target add {musl}` and the package musl-tools make a static one"
     ))?;
+    Ok(host)
+}
+
+/// The target of this machine.
+fn host() -> Result<String> {
+    let said = Command::new("rustc")
+        .arg("-vV")
+        .output()
+        .context("cannot start rustc")?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    let host = host.context("rustc does not say its host")?;
     Ok(host.to_owned())
 }
 
 fn build(target: &str) -> Result<PathBuf> {
+    // As the tests build it: the same crates with the same features.
     let mut build = cargo(&[
         "build",
         "--release",
         "--locked",
-        "--package",
-        "rbee",
-        "--target",
-        target,
+        "--workspace",
+        "--all-targets",
     ]);
-    build.args(["--config", "profile.release.strip=\"debuginfo\""]);
+    let folder = match target == host()? {
+        true => release_dir(),
+        false => {
+            build.args(["--target", target]);
+            let above = release_dir();
+            let above = above.parent().context("it lies in the target folder")?;
+            above.join(target).join("release")
+        }
+    };
     if target.ends_with("-musl") {
         build.env("CC", "musl-gcc");
     }
     run(&mut build)?;
-    let folder = match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(folder) => root().join(folder),
-        None => root().join("target"),
-    };
-    let binary = folder.join(target).join("release/rbee");
+    let binary = folder.join("rbee");
     ensure!(binary.is_file(), "the build left no {}", binary.display());
     Ok(binary)
+}
+
+/// The program without what only a debugger reads, which is most of it.
+fn stripped(binary: &Path, out: &Path) -> Result<PathBuf> {
+    let stripped = out.join("rbee");
+    run(Command::new("strip")
+        .args(["--strip-debug", "-o"])
+        .arg(&stripped)
+        .arg(binary))
+    .context("strip comes with the linker (binutils)")?;
+    Ok(stripped)
 }
 
 /// Of the last commit, or what SOURCE_DATE_EPOCH says, as reproducible builds have it.

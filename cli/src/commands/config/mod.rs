@@ -25,6 +25,7 @@ Examples:
   rbee config show                 every setting, its value, and where that comes from
   rbee config show engine          those of one section
   rbee config edit                 with $VISUAL or $EDITOR; a file with a mistake does not replace the old one
+  rbee config check                the file that counts
   rbee config check config.toml")]
 pub struct ConfigArgs {
     #[command(subcommand)]
@@ -50,9 +51,9 @@ pub enum Verb {
     Edit,
     /// Say what is wrong with a file
     Check {
-        /// The file
+        /// The file [default: the one that counts]
         #[arg(value_name = "FILE")]
-        file: PathBuf,
+        file: Option<PathBuf>,
     },
 }
 
@@ -62,7 +63,11 @@ pub fn run(context: &Context, args: &ConfigArgs) -> Outcome {
         Verb::Show { name, json } => show::run(context, name.as_deref(), *json),
         Verb::Path => path(context),
         Verb::Edit => edit::run(context),
-        Verb::Check { file } => check(context, file),
+        Verb::Check { file: Some(file) } => check(context, file),
+        Verb::Check { file: None } => match config::find()? {
+            Some(file) => check(context, &file),
+            None => path(context),
+        },
     }
 }
 

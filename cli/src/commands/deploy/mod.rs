@@ -3,6 +3,7 @@
 mod bring;
 mod joined;
 mod settings;
+mod token;
 
 use std::path::PathBuf;
 
@@ -22,6 +23,7 @@ use crate::service::Runner;
 
 pub use bring::{bring, clear, fitting, programs};
 pub use joined::{alive, nodes_of, until_joined};
+pub use token::revoke as revoke_token;
 
 /// Make nodes of other machines, over ssh
 ///
@@ -29,8 +31,9 @@ pub use joined::{alive, nodes_of, until_joined};
 /// waits until it has joined. ssh is the system's own, with your configuration, keys and known hosts. Given again it
 /// changes only what is not as it should be.
 ///
-/// The settings are this cluster's: store, queue, server and token as they hold here (RBEE_DATABASE_URL, RBEE_REDIS_URL,
-/// RBEE_SERVER, RBEE_API_TOKEN, or the configuration). Secrets travel through ssh and lie there in files that only the
+/// The settings are this cluster's: store, queue and server as they hold here (RBEE_DATABASE_URL, RBEE_REDIS_URL,
+/// RBEE_SERVER, or the configuration). Each node gets a token of its own, which fetches model files and no more: `rbee token
+/// list` shows it as node-NAME. Making one takes the server's own token, or an admin's. Secrets travel through ssh and lie there in files that only the
 /// user can read. A configuration that somebody changed there is left alone.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
@@ -103,7 +106,8 @@ pub async fn run(context: &Context, args: DeployArgs) -> Outcome {
             Err(stop @ (Failure::Interrupted(_) | Failure::NoServer(_))) => return Err(stop),
             Err(failure) => {
                 let sentence = failure.sentence().unwrap_or_default();
-                context.talk.line(&format!("{}: {sentence}", host.name()));
+                let reason = sentence.trim_start_matches("error: ");
+                context.talk.line(&format!("{}: {reason}", host.name()));
                 failed.push(host.name());
             }
         }
@@ -128,7 +132,8 @@ async fn one(
     let program = fitting(programs, &far)?;
     let name = args.name.as_deref().unwrap_or(host.node_name());
     let before = nodes_of(client, name).await?;
-    let settings = common.settings(name, &args.models)?;
+    let token = token::token_of(client, host, name).await?;
+    let settings = common.settings(name, &args.models, token.as_deref())?;
     let place = bring(context, host, &far, program).await?;
     for model in &args.models {
         say(&format!("fetching {model}"));

@@ -18,7 +18,6 @@ pub struct Common {
     server: String,
     database: String,
     redis: String,
-    token: Option<String>,
     /// What the settings begin with.
     base: DocumentMut,
 }
@@ -48,13 +47,17 @@ impl Common {
             server,
             database,
             redis,
-            token: client.token().map(str::to_owned),
             base: base(args.settings.as_ref())?,
         })
     }
 
     /// One node's settings. Only files of secrets are named: the configuration itself may be read by others.
-    pub fn settings(&self, name: &str, models: &[String]) -> Result<Settings, Failure> {
+    pub fn settings(
+        &self,
+        name: &str,
+        models: &[String],
+        token: Option<&str>,
+    ) -> Result<Settings, Failure> {
         let mut config = self.base.clone();
         let mut secrets = BTreeMap::new();
         let mut secret = |file: &str, text: &str| {
@@ -64,7 +67,7 @@ impl Common {
         config["server"] = value(&self.server);
         config["database_url_file"] = secret("database-url", &self.database);
         config["redis_url_file"] = secret("redis-url", &self.redis);
-        if let Some(token) = &self.token {
+        if let Some(token) = token {
             config["token_file"] = secret("token", token);
         }
         config.entry("worker").or_insert(toml_edit::table());
@@ -108,10 +111,11 @@ mod tests {
             server: "http://server:7835".to_owned(),
             database: "postgres://rbee:canary@db/rbee".to_owned(),
             redis: "redis://:canary@cache".to_owned(),
-            token: Some("canary".to_owned()),
             base: "log = \"info\"\n[engine]\nslots = 4\n".parse().unwrap(),
         };
-        let settings = common.settings("desk", &["a".to_owned()]).unwrap();
+        let settings = common
+            .settings("desk", &["a".to_owned()], Some("canary"))
+            .unwrap();
         assert!(!settings.config.contains("canary"), "{}", settings.config);
         for line in [
             "server = \"http://server:7835\"",

@@ -92,6 +92,7 @@ fn secrets(data: &DataDir) -> Finding {
             what,
             "no file yet: `rbee serve` makes its token at the first start",
         ),
+        1 => Finding::ok(what, "1 file, for its owner only"),
         count => Finding::ok(what, format!("{count} files, for their owner only")),
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use rbee_queue::NodeState;
-use rbee_scheduler::http::types::{Listing, NodeView};
+use rbee_queue::token::Role;
+use rbee_scheduler::http::types::{Listing, NodeView, TokenView};
 use reqwest::Method;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -70,6 +71,15 @@ fn same_version(client: &Client, version: &str) -> Finding {
 
 /// Whether the server takes the token, and what its nodes are.
 async fn token(client: &Client) -> Finding {
+    let shown: Result<TokenView, Failure> = client
+        .json(client.request(Method::GET, &["v1", "tokens", "self"]))
+        .await;
+    if let Ok(shown) = shown
+        && shown.role == Role::Node
+    {
+        let found = format!("the server takes it as {}, a node's", shown.name);
+        return Finding::ok("token", found);
+    }
     let nodes: Result<Listing<NodeView>, Failure> = client
         .json(client.request(Method::GET, &["v1", "nodes"]))
         .await;
@@ -87,7 +97,11 @@ async fn token(client: &Client) -> Finding {
                 .filter(|report| report.version != own)
                 .map(|report| report.name.as_str())
                 .collect();
-            let found = format!("the server takes it, and knows {} nodes", nodes.data.len());
+            let count = match nodes.data.len() {
+                1 => "1 node".to_owned(),
+                count => format!("{count} nodes"),
+            };
+            let found = format!("the server takes it, and knows {count}");
             match others.is_empty() {
                 true => Finding::ok("token", found),
                 false => Finding::warn(

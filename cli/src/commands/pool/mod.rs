@@ -1,6 +1,8 @@
 //! `rbee pool`: the machines that `rbee deploy` made nodes of.
 
+mod drain;
 mod models;
+mod remove;
 mod status;
 mod upgrade;
 
@@ -25,7 +27,8 @@ Examples:
   rbee pool status desk ann@old-server
   rbee pool models list --host desk
   rbee pool models pull smollm2-135m --host desk
-  rbee pool upgrade desk old-server         one after the other: drained, brought to this version, waited for")]
+  rbee pool upgrade desk old-server         one after the other: drained, brought to this version, waited for
+  rbee pool remove old-server               drained, stopped, removed, its token revoked")]
 pub struct PoolArgs {
     #[command(flatten)]
     pub remote: RemoteArgs,
@@ -57,6 +60,11 @@ pub enum Verb {
     /// Each node is drained first: it finishes what it has, while the others go on. Then rbee is replaced and started, and
     /// the next machine waits until the node is back. It ends at the first machine that does not come back.
     Upgrade(UpgradeArgs),
+    /// Make machines nodes no more: drained, stopped, rbee removed there, their tokens revoked
+    ///
+    /// Results are in the cluster's store; models stay in the data directory there, and so does a configuration that somebody
+    /// changed. Of a machine that is gone for good, `rbee token revoke node-NAME` revokes the token.
+    Remove(RemoveArgs),
 }
 
 /// What to do with the model files of a machine.
@@ -104,6 +112,18 @@ pub struct UpgradeArgs {
     pub wait: Duration,
 }
 
+/// The flags of `rbee pool remove`.
+#[derive(Debug, Clone, Args)]
+pub struct RemoveArgs {
+    /// Machines, as ssh knows them
+    #[arg(value_name = "HOST", required = true)]
+    pub hosts: Vec<String>,
+
+    /// Seconds that a node's running jobs may take to end; what then still runs is given back and runs elsewhere
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds::parse)]
+    pub drain: Duration,
+}
+
 /// Does what the verb says.
 pub async fn run(context: &Context, args: PoolArgs) -> Outcome {
     let kept = "interrupted: what is done stays done, and the same command goes on";
@@ -113,6 +133,7 @@ pub async fn run(context: &Context, args: PoolArgs) -> Outcome {
             Verb::Models { verb } => models::run(&remote, verb).await,
             Verb::Status { hosts, json } => status::run(context, &remote, &hosts, json).await,
             Verb::Upgrade(flags) => upgrade::run(context, &remote, &flags).await,
+            Verb::Remove(flags) => remove::run(context, &remote, &flags).await,
         }
     };
     context.interrupt.or(kept, work).await

@@ -1,22 +1,14 @@
 //! `rbee pool upgrade`: another version of rbee on each machine, one after the other.
 
-use std::time::{Duration, Instant};
-
 use anyhow::anyhow;
-use serde_json::Value;
 
-use reqwest::Method;
-
-use super::{UpgradeArgs, node_name};
+use super::{UpgradeArgs, drain, node_name};
 use crate::client::Client;
 use crate::commands::Context;
-use crate::commands::deploy::{alive, bring, clear, fitting, nodes_of, programs, until_joined};
+use crate::commands::deploy::{bring, clear, fitting, nodes_of, programs, until_joined};
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::remote::{Far, Host, Input, Program, RemoteArgs, sha256_hex};
-
-/// How often a draining node is looked at.
-const POLL: Duration = Duration::from_millis(250);
 
 /// Upgrades one machine after the other, and ends at the first that does not come back.
 pub async fn run(context: &Context, remote: &RemoteArgs, args: &UpgradeArgs) -> Outcome {
@@ -71,14 +63,16 @@ impl Upgrade<'_> {
         let place = bring(self.context, self.host, far, program).await?;
         let before = nodes_of(self.client, &name).await?;
         if !before.is_empty() {
-            self.wish(&name, "drain").await?;
+            drain::wish(self.client, &name, "drain").await?;
             self.say(&format!("{name} finishes what it has"));
-            self.until_idle(&name).await?;
+            if !drain::until_idle(self.client, &name, self.args.drain).await? {
+                self.say("still has jobs: they are given back, and run elsewhere");
+            }
         }
         let replaced = self.replace(far, &place).await;
         // A wish to drain holds for later processes too: it goes, whatever has happened.
         if !before.is_empty() {
-            self.wish(&name, "undrain").await?;
+            drain::wish(self.client, &name, "undrain").await?;
         }
         replaced?;
         if before.is_empty() {
@@ -106,29 +100,5 @@ impl Upgrade<'_> {
         answer.success("installing")?;
         clear(self.host, far, place).await?;
         Ok(())
-    }
-
-    async fn wish(&self, name: &str, what: &str) -> Result<(), Failure> {
-        let request = self
-            .client
-            .request(Method::POST, &["v1", "nodes", name, what]);
-        self.client.json::<Value>(request).await.map(drop)
-    }
-
-    /// Waits until the node has no job. One that takes too long gives the rest back when it is stopped.
-    async fn until_idle(&self, name: &str) -> Result<(), Failure> {
-        let begun = Instant::now();
-        loop {
-            let nodes = alive(self.client, name).await?;
-            // What a node says is as old as its last heartbeat: it must know of the wish itself.
-            if nodes.iter().all(|node| node.draining && node.running == 0) {
-                return Ok(());
-            }
-            if begun.elapsed() > self.args.drain {
-                self.say("still has jobs: they are given back, and run elsewhere");
-                return Ok(());
-            }
-            tokio::time::sleep(POLL).await;
-        }
     }
 }

@@ -3,23 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use rbee_queue::schedule::{Missed, Overlap};
 use rbee_scheduler::http::types::{NewScheduleSpec, ScheduleMade, WantedSource};
 
+use super::source::{self, Said};
 use super::{show, view};
 use crate::age;
 use crate::batch_args::BatchArgs;
 use crate::batch_spec::batch_spec;
 use crate::client::{self, Client, Prompts, Scheduled};
 use crate::commands::Context;
-use crate::commands::submit::{PriorityChoice, own_models};
-use crate::engine_args::KvChoice;
+use crate::commands::submit::own_models;
 use crate::exit_code::ExitCode;
 use crate::failure::{Failure, Outcome};
 use crate::machine_zone;
-use crate::output::DASH;
+use crate::placing_args::PlacingArgs;
 use crate::table;
 
 /// Make a schedule, and print its next five runs in its zone and in UTC
@@ -33,6 +32,7 @@ Examples:
   rbee schedule add '0 2 * * *' nightly.jsonl --output 'results-{date}.jsonl' --tz America/New_York
   rbee schedule add @hourly 'inbox/*.jsonl' --name inbox --overlap queue --model smollm2-135m --max-tokens 64
   rbee schedule add '*/10 * * * * *' ping.jsonl --missed none --on-done https://example.org/told
+  rbee schedule add @daily http://127.0.0.1:7835/v1/files/file_01a2179cb7ec776e9b08d8ae701ba3db
 
 CRON is `minute hour day month weekday`, or six fields with the seconds in front, or @yearly, @annually, @monthly, @weekly,
 @daily, @midnight, @hourly. Fields take *, numbers, ranges (9-17), lists (1,15), steps (*/10, 8-18/2), JAN-DEC and SUN-SAT;
@@ -48,8 +48,9 @@ pub struct AddArgs {
     #[arg(value_name = "CRON", allow_hyphen_values = true)]
     pub cron: String,
 
-    /// The prompts: a file, a pattern in quotes such as 'inbox/*.jsonl', or `-` for stdin
-    #[arg(value_name = "FILE|GLOB|-")]
+    /// The prompts: a file, a pattern in quotes such as 'inbox/*.jsonl', the URL or id of a file that was sent to the
+    /// server's /v1/files, or `-` for stdin
+    #[arg(value_name = "FILE|GLOB|URL|-")]
     pub input: PathBuf,
 
     /// What the schedule is called [default: the file's name without its ending]
@@ -84,14 +85,6 @@ pub struct AddArgs {
     #[arg(long, value_name = "NAME")]
     pub command: Option<String>,
 
-    /// `interactive` goes ahead of all batches
-    #[arg(long, value_enum, default_value_t)]
-    pub priority: PriorityChoice,
-
-    /// Only this node may run it
-    #[arg(long, value_name = "NODE")]
-    pub node: Option<String>,
-
     /// Send the prompts now, and run the same ones at each tick
     #[arg(long, conflicts_with = "on_server")]
     pub freeze: bool,
@@ -100,14 +93,14 @@ pub struct AddArgs {
     #[arg(long)]
     pub on_server: bool,
 
-    /// Type of the stored keys and values; f32 takes twice the memory and may give other bytes
-    #[arg(long, value_enum, default_value_t)]
-    pub kv: KvChoice,
-
     /// Print the schedule as one JSON object
     #[arg(long)]
     pub json: bool,
 
+    #[command(flatten)]
+    pub placing: PlacingArgs,
+
+    // Its headings hold for whatever stands behind it.
     #[command(flatten)]
     pub batch: BatchArgs,
 }
@@ -163,7 +156,7 @@ impl From<MissedChoice> for Missed {
 pub async fn run(context: &Context, args: AddArgs) -> Outcome {
     let client = Client::open(context)?;
     let work = async {
-        let mut wanted = wanted(&args, &client)?;
+        let mut wanted = wanted(&args, &client).await?;
         wanted.models = own_models(context, &client, &wanted.spec.options.model).await?;
         send(context, &client, &args, wanted).await
     };
@@ -182,55 +175,38 @@ pub async fn run(context: &Context, args: AddArgs) -> Outcome {
     Ok(ExitCode::Success)
 }
 
-fn wanted(args: &AddArgs, client: &Client) -> Result<NewScheduleSpec, Failure> {
-    let spec = batch_spec(&args.batch, args.kv)?;
+async fn wanted(args: &AddArgs, client: &Client) -> Result<NewScheduleSpec, Failure> {
+    let spec = batch_spec(&args.batch, args.placing.kv)?;
     let output = args.output.as_deref().map(|path| match args.on_server {
-        true => text(path),
-        false if client.is_here() => text(&absolute(path)?),
+        true => source::text(path),
+        false if client.is_here() => source::text(&source::absolute(path)?),
         false => Err(Failure::usage(
             "the server is another machine and writes to its own disk: with --on-server --output is an absolute path \
              there, else `rbee export` gets the results",
         )),
     });
+    let said = Said {
+        input: &args.input,
+        freeze: args.freeze,
+        on_server: args.on_server,
+    };
+    let prompts = said.source(client).await?;
     Ok(NewScheduleSpec {
-        name: args.name.clone().unwrap_or_else(|| usual_name(&args.input)),
+        name: args.name.clone().unwrap_or(prompts.name),
         cron: args.cron.clone(),
         tz: Some(args.tz.clone().unwrap_or_else(machine_zone::name)),
         overlap: Some(args.overlap.into()),
         missed: Some(args.missed.into()),
         missed_window_s: Some(args.missed_window.as_secs()),
-        source: source(args, client)?,
+        source: prompts.wanted,
         spec,
-        priority: args.priority.into(),
-        node: args.node.clone(),
+        priority: args.placing.priority.into(),
+        node: args.placing.node.clone(),
         models: Vec::new(),
         output: output.transpose()?,
         on_done: args.on_done.clone(),
         command: args.command.clone(),
     })
-}
-
-/// What the server is to read, as far as this side can tell.
-fn source(args: &AddArgs, client: &Client) -> Result<WantedSource, Failure> {
-    let stdin = args.input.as_os_str() == DASH;
-    let pattern = match args.on_server {
-        true => text(&args.input)?,
-        false if !stdin && !args.freeze && client.is_here() => text(&absolute(&args.input)?)?,
-        false => return Ok(kept(&args.input)),
-    };
-    Ok(WantedSource::Files { pattern })
-}
-
-fn kept(input: &Path) -> WantedSource {
-    let name = match input.as_os_str() == DASH {
-        true => "stdin".to_owned(),
-        false => input
-            .file_name()
-            .unwrap_or(input.as_os_str())
-            .to_string_lossy()
-            .into_owned(),
-    };
-    WantedSource::Kept { name }
 }
 
 /// Sends it; with the prompts, where the server may not read them.
@@ -240,86 +216,38 @@ async fn send(
     args: &AddArgs,
     mut wanted: NewScheduleSpec,
 ) -> Result<ScheduleMade, Failure> {
-    if let WantedSource::Files { pattern } = &wanted.source {
-        match client::add_schedule(client, &wanted, None, &context.talk).await? {
-            Scheduled::Made(made) => return Ok(*made),
-            Scheduled::MayNotRead(why) if args.on_server || !Path::new(pattern).is_file() => {
-                return Err(Failure::usage(why));
+    match &wanted.source {
+        WantedSource::Files { pattern } => {
+            match client::add_schedule(client, &wanted, None, &context.talk).await? {
+                Scheduled::Made(made) => return Ok(*made),
+                Scheduled::MayNotRead(why) if args.on_server || !Path::new(pattern).is_file() => {
+                    return Err(Failure::usage(why));
+                }
+                Scheduled::MayNotRead(why) => {
+                    context.talk.warn(&format!(
+                        "{why}; so the prompts are sent now, and every run has them as they are"
+                    ));
+                }
             }
-            Scheduled::MayNotRead(why) => {
-                context.talk.warn(&format!(
-                    "{why}; so the prompts are sent now, and every run has them as they are"
-                ));
-            }
+            wanted.source = source::kept(&args.input);
         }
-        wanted.source = kept(&args.input);
-    } else if !args.freeze && !client.is_here() {
-        context.talk.note(
-            "the server is another machine: the prompts are sent now, and every run has them as they are; --on-server \
-             names a path there",
-        );
+        WantedSource::Uploaded { .. } => {
+            return match client::add_schedule(client, &wanted, None, &context.talk).await? {
+                Scheduled::Made(made) => Ok(*made),
+                Scheduled::MayNotRead(why) => Err(Failure::usage(why)),
+            };
+        }
+        WantedSource::Kept { .. } if !args.freeze && !client.is_here() => {
+            context.talk.note(
+                "the server is another machine: the prompts are sent now, and every run has them as they are; \
+                 --on-server names a path there",
+            );
+        }
+        WantedSource::Kept { .. } => {}
     }
     let prompts = Prompts::open(&args.input).await?;
     match client::add_schedule(client, &wanted, Some(prompts), &context.talk).await? {
         Scheduled::Made(made) => Ok(*made),
         Scheduled::MayNotRead(why) => Err(Failure::usage(why)),
-    }
-}
-
-fn text(path: &Path) -> Result<String, Failure> {
-    let text = path.to_str().map(str::to_owned);
-    text.ok_or_else(|| Failure::usage(format!("{} is not valid UTF-8", path.display())))
-}
-
-/// From the root of the file system on, and without `..`.
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    let absolute = std::path::absolute(path)
-        .with_context(|| format!("cannot make sense of {}", path.display()))?;
-    if !absolute.components().any(|part| part.as_os_str() == "..") {
-        return Ok(absolute);
-    }
-    let parent = absolute.parent().unwrap_or(Path::new("/"));
-    let parent = std::fs::canonicalize(parent)
-        .map_err(|error| Failure::usage(format!("{}: {error}", parent.display())))?;
-    Ok(parent.join(absolute.file_name().unwrap_or_default()))
-}
-
-/// The file's name without its ending; of a pattern its folder's name.
-fn usual_name(input: &Path) -> String {
-    let plain = |name: &std::ffi::OsStr| {
-        let name = name.to_string_lossy();
-        let signs = name.chars().map(|sign| match sign {
-            sign if sign.is_ascii_alphanumeric() || matches!(sign, '-' | '_' | '.') => sign,
-            _ => '-',
-        });
-        let name: String = signs.collect();
-        name.trim_matches(['-', '.', '_']).to_owned()
-    };
-    let own = input.file_stem().filter(|_| input.as_os_str() != DASH);
-    let own = own.filter(|stem| !stem.to_string_lossy().contains(['*', '?', '[']));
-    let folder = || input.parent().and_then(Path::file_name);
-    let name = own.or_else(folder).map(plain).unwrap_or_default();
-    match name.is_empty() {
-        true => "prompts".to_owned(),
-        false => name,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn schedules_are_called_like_their_prompts() {
-        for (input, name) in [
-            ("nightly.jsonl", "nightly"),
-            ("/a/b c.jsonl", "b-c"),
-            ("inbox/*.jsonl", "inbox"),
-            ("*.jsonl", "prompts"),
-            ("-", "prompts"),
-            (".hidden", "hidden"),
-        ] {
-            assert_eq!(usual_name(Path::new(input)), name, "{input}");
-        }
     }
 }

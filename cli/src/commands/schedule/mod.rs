@@ -5,6 +5,7 @@ mod calendar;
 mod history;
 mod list;
 mod show;
+mod source;
 mod view;
 
 use clap::{Args, Subcommand};

@@ -4,6 +4,7 @@ use rbee_queue::schedule::{Missed, Overlap};
 use rbee_scheduler::http::types::ScheduleView;
 
 use super::{Named, of_server, view};
+use crate::age;
 use crate::client::Client;
 use crate::commands::Context;
 use crate::exit_code::ExitCode;
@@ -76,8 +77,8 @@ fn overlap(overlap: Overlap) -> &'static str {
 fn missed(schedule: &ScheduleView) -> String {
     match schedule.missed {
         Missed::Once => format!(
-            "once: one run for all that were missed in the last {} s",
-            schedule.missed_window_s
+            "once: one run for all that were missed in the last {}",
+            age::show(schedule.missed_window_s)
         ),
         Missed::All => "all: a run for each that was missed".to_owned(),
         Missed::None => "none: what was missed is left out".to_owned(),

@@ -55,5 +55,6 @@ pub fn source(source: &PromptSource) -> String {
         PromptSource::Kept { name, bytes } => {
             format!("{name} as it was ({})", byte_size::show(*bytes))
         }
+        PromptSource::Uploaded { file, name } => format!("{name} of /v1/files ({file})"),
     }
 }

@@ -225,6 +225,13 @@ impl Store for PostgresStore {
         .await
     }
 
+    async fn job_let_go(&self, batch: BatchNo) -> Result<u64, StoreError> {
+        self.call(WHOLE, &batch, |tx, batch| {
+            Box::pin(release::let_go(tx, *batch))
+        })
+        .await
+    }
+
     async fn release_many(&self, releases: Vec<Release>) -> Result<Vec<bool>, StoreError> {
         check_count(releases.len())?;
         self.call(WHOLE, &releases, |tx, releases| {

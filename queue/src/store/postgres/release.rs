@@ -138,6 +138,21 @@ impl PostgresStore {
     }
 }
 
+/// Jobs that wait for one which has ended without them.
+pub async fn let_go(tx: &mut PgConnection, batch: BatchNo) -> Result<u64, Failure> {
+    let freed = sqlx::query(
+        "UPDATE jobs SET same_as = NULL WHERE batch_no = $1 AND same_as >= 0 AND state = 0 \
+         AND EXISTS (SELECT 1 FROM jobs l WHERE l.batch_no = jobs.batch_no AND l.idx = jobs.same_as \
+           AND l.state NOT IN ($2, $3))",
+    )
+    .bind(batch.0)
+    .bind(JobState::Queued.number() as i16)
+    .bind(JobState::Placed.number() as i16)
+    .execute(&mut *tx)
+    .await?;
+    Ok(freed.rows_affected())
+}
+
 pub async fn retry(
     tx: &mut PgConnection,
     batch: BatchNo,

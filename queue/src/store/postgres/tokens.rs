@@ -58,8 +58,7 @@ async fn add(tx: &mut PgConnection, new: &NewToken) -> Result<TokenAdded, Failur
 async fn list(tx: &mut PgConnection) -> Result<Vec<Token>, Failure> {
     let now = clock(tx).await?;
     let found = sqlx::query(sql::LIST).bind(now).fetch_all(&mut *tx).await?;
-    let read = found.iter().map(sql::token);
-    Ok(read.collect::<Result<_, StoreError>>()?)
+    Ok(sql::tokens(&found)?)
 }
 
 async fn remove(tx: &mut PgConnection, id: &TokenId) -> Result<bool, Failure> {

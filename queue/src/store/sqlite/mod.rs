@@ -337,6 +337,10 @@ impl Store for SqliteStore {
         self.adopt(adoption).await
     }
 
+    async fn job_let_go(&self, batch: BatchNo) -> Result<u64, StoreError> {
+        self.let_go(batch).await
+    }
+
     async fn release_many(&self, releases: Vec<Release>) -> Result<Vec<bool>, StoreError> {
         check_count(releases.len())?;
         self.release_jobs(releases).await

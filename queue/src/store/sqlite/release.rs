@@ -55,6 +55,25 @@ impl SqliteStore {
         .map_err(|error| self.error(error))
     }
 
+    /// Jobs that wait for one which has ended without them.
+    pub(super) async fn let_go(&self, batch: BatchNo) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        let freed = sqlx::query(
+            "UPDATE jobs SET same_as = NULL WHERE batch_no = $1 AND same_as >= 0 AND state = 0 \
+             AND EXISTS (SELECT 1 FROM jobs l WHERE l.batch_no = jobs.batch_no AND l.idx = jobs.same_as \
+               AND l.state NOT IN ($2, $3))",
+        )
+        .bind(batch.0)
+        .bind(JobState::Queued.number())
+        .bind(JobState::Placed.number())
+        .execute(&mut *tx)
+        .await
+        .map_err(|error| self.error(error))?
+        .rows_affected();
+        self.commit(tx).await?;
+        Ok(freed)
+    }
+
     pub(super) async fn release_all(
         &self,
         batch: BatchNo,

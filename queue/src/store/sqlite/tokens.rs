@@ -52,7 +52,7 @@ impl TokenStore for SqliteStore {
             .fetch_all(&self.readers)
             .await
             .map_err(|error| self.error(error))?;
-        found.iter().map(sql::token).collect()
+        sql::tokens(&found)
     }
 
     async fn token_remove(&self, id: &TokenId) -> Result<bool, StoreError> {

@@ -192,7 +192,7 @@ async fn results(
     let prompts = match &schedule.plan.source {
         // What is gone in the meantime cannot be destroyed.
         PromptSource::Files { pattern } => settings.roots.matches(pattern).unwrap_or_default(),
-        PromptSource::Kept { .. } => Vec::new(),
+        PromptSource::Kept { .. } | PromptSource::Uploaded { .. } => Vec::new(),
     };
     let written = write(&shared.batches, &batch.id, &path, &settings.roots, &prompts).await?;
     Ok(Some(written.display().to_string()))

@@ -1,10 +1,12 @@
 //! The prompts of a run, as they are at its tick: copied into one file without a name, so that they can be read twice.
 
 use super::settings::ScheduleSettings;
+use crate::http::OWNER;
 use crate::roots::{Roots, RootsError};
+use rbee_queue::file::{Purpose, StoredFile};
 use rbee_queue::schedule::{PromptSource, Schedule};
 use rbee_queue::store::Store;
-use rbee_queue::{ScheduleId, StoreError};
+use rbee_queue::{FileId, ScheduleId, StoreError};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -26,6 +28,12 @@ pub(super) enum GatherError {
     /// A pattern names nothing.
     #[error("no file is named by {pattern}")]
     Nothing { pattern: String },
+    /// A file that was sent to the server is there no more.
+    #[error("the file {0} is not there any more: it was deleted, or its time is over")]
+    Gone(FileId),
+    /// It went while it was read.
+    #[error("the file {0} was deleted while it was read")]
+    Cut(FileId),
     /// More than any input may have.
     #[error("the prompts have more than {MAX_INPUT_BYTES} bytes: split them")]
     TooLarge,
@@ -48,8 +56,11 @@ impl GatherError {
     pub fn is_temporary(&self) -> bool {
         match self {
             GatherError::Roots(error) => error.is_temporary(),
-            GatherError::Nothing { .. } | GatherError::TooLarge => false,
-            GatherError::Read { .. } | GatherError::Spool(_) | GatherError::Task(_) => true,
+            GatherError::Nothing { .. } | GatherError::Gone(_) | GatherError::TooLarge => false,
+            GatherError::Read { .. }
+            | GatherError::Cut(_)
+            | GatherError::Spool(_)
+            | GatherError::Task(_) => true,
             GatherError::Store(error) => error.is_temporary(),
         }
     }
@@ -68,7 +79,36 @@ pub(super) async fn gather(
             tokio::task::spawn_blocking(move || copy_files(&roots, &spool, &pattern)).await?
         }
         PromptSource::Kept { .. } => kept(store, &settings.spool, &schedule.id).await,
+        PromptSource::Uploaded { file, .. } => uploaded(store, &settings.spool, file).await,
     }
+}
+
+/// A file that was sent to the server, where schedules may read it: their batches are the server's own, and so must it be.
+pub(crate) async fn uploaded_file(
+    store: &Arc<dyn Store>,
+    id: &FileId,
+) -> Result<Option<StoredFile>, StoreError> {
+    let found = store.file_get(id).await?;
+    Ok(found.filter(|file| file.owner == OWNER && file.purpose == Purpose::Batch))
+}
+
+async fn uploaded(store: &Arc<dyn Store>, spool: &Path, id: &FileId) -> Result<File, GatherError> {
+    let found = uploaded_file(store, id).await?;
+    let found = found.ok_or_else(|| GatherError::Gone(id.clone()))?;
+    let mut file = tempfile::tempfile_in(spool).map_err(GatherError::Spool)?;
+    let mut read = 0;
+    for piece in 0.. {
+        let Some(bytes) = store.file_kept(id, piece).await? else {
+            break;
+        };
+        file.write_all(&bytes).map_err(GatherError::Spool)?;
+        read += bytes.len() as u64;
+    }
+    if found.bytes.is_some_and(|bytes| bytes != read) {
+        return Err(GatherError::Cut(id.clone()));
+    }
+    file.seek(SeekFrom::Start(0)).map_err(GatherError::Spool)?;
+    Ok(file)
 }
 
 async fn kept(store: &Arc<dyn Store>, spool: &Path, id: &ScheduleId) -> Result<File, GatherError> {

@@ -12,6 +12,7 @@ mod output;
 mod settings;
 mod tell;
 
+pub(crate) use gather::uploaded_file;
 pub use output::{PLACEHOLDERS, RunPlace, expand};
 pub use settings::ScheduleSettings;
 

@@ -2,11 +2,15 @@
 
 use super::super::OWNER;
 use super::super::error::ApiError;
+use super::super::tokens::SELF;
 use axum::extract::FromRequestParts;
 use axum::http::Method;
 use axum::http::request::Parts;
 use rbee_queue::TokenId;
 use rbee_queue::token::{Quota, Role, Token};
+
+/// What stands before the digest in the path of a model file.
+const BLOBS: &str = "/v1/models/blobs/";
 
 /// The owner of a token that reads the batches of all.
 pub const EVERYBODY: &str = "*";
@@ -49,15 +53,30 @@ impl Caller {
         self.sees().is_none_or(|own| own == owner)
     }
 
-    /// Whoever only reads changes nothing, whatever the route.
-    pub(super) fn check_method(&self, method: &Method) -> Result<(), ApiError> {
-        match self.role == Role::Read && !method.is_safe() {
-            true => Err(ApiError::forbidden(
+    /// Whoever only reads changes nothing, whatever the route, and a node sees nothing but model files and itself.
+    pub(super) fn check_route(&self, method: &Method, path: &str) -> Result<(), ApiError> {
+        let may = match self.role {
+            Role::Admin | Role::Submit => true,
+            Role::Read => method.is_safe(),
+            Role::Node => method.is_safe() && is_for_nodes(path),
+        };
+        match (may, self.role) {
+            (true, _) => Ok(()),
+            (false, Role::Node) => Err(ApiError::forbidden(
+                "this token is a node's, which fetches model files and no more: `rbee token create --role submit` makes \
+                 one that does more",
+            )),
+            (false, _) => Err(ApiError::forbidden(
                 "this token only reads: `rbee token create --role submit` makes one that does more",
             )),
-            false => Ok(()),
         }
     }
+}
+
+/// Whether a node has business there.
+fn is_for_nodes(path: &str) -> bool {
+    let blob = path.strip_prefix(BLOBS);
+    path == SELF || blob.is_some_and(|digest| !digest.contains('/'))
 }
 
 impl From<&Token> for Caller {
@@ -90,7 +109,7 @@ impl<S: Sync> FromRequestParts<S> for Admin {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Admin, ApiError> {
         match Caller::from_request_parts(parts, state).await?.role {
             Role::Admin => Ok(Admin),
-            Role::Submit | Role::Read => Err(ApiError::forbidden(
+            Role::Submit | Role::Read | Role::Node => Err(ApiError::forbidden(
                 "this wants a token with the role admin, as the server's own is",
             )),
         }

@@ -4,12 +4,12 @@
 //! browsers that have shown one of them.
 
 mod caller;
-mod known;
 mod sessions;
+mod uses;
 
 pub use caller::{Admin, Caller, EVERYBODY, SeesAll};
-pub use known::KnownTokens;
 pub use sessions::Sessions;
+pub use uses::TokenUses;
 
 use super::error::ApiError;
 use super::{Server, login};
@@ -211,7 +211,7 @@ impl Server {
             )
         })?;
         if let Some(a_second) = token.quota.requests_per_s {
-            self.known_tokens.count(&token.id, a_second)?;
+            self.token_uses.count(&token.id, a_second)?;
         }
         Ok(Caller::from(&token))
     }
@@ -237,7 +237,7 @@ pub async fn check(State(server): State<Server>, mut request: Request, next: Nex
     }
     let caller = server.caller(request.method(), headers).await;
     let caller = caller.and_then(|caller| {
-        caller.check_method(request.method())?;
+        caller.check_route(request.method(), request.uri().path())?;
         Ok(caller)
     });
     match caller {

@@ -386,4 +386,6 @@ pub enum TokenRole {
     Submit,
     /// Reading.
     Read,
+    /// Model files.
+    Node,
 }

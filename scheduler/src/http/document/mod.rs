@@ -90,6 +90,7 @@ enum Refused {
         cluster::head_blob,
         cluster::put_blob,
         tokens::list_tokens,
+        tokens::own_token,
         tokens::create_token,
         tokens::revoke_token,
         tokens::make_link,

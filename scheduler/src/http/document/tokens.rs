@@ -18,6 +18,15 @@ use super::bodies::TokenRequest;
 pub fn list_tokens() {}
 
 #[utoipa::path(
+    get,
+    path = "/v1/tokens/self",
+    tag = "cluster",
+    summary = "What is known of the token that is shown",
+    responses((status = 200, description = "It, but for the server's own", body = Value), Refused)
+)]
+pub fn own_token() {}
+
+#[utoipa::path(
     post,
     path = "/v1/tokens",
     tag = "cluster",

@@ -7,7 +7,7 @@ use super::super::submit::{broken, next_part, read_json, silent, unresolved, why
 use super::super::types::{NewScheduleSpec, PART_INPUT, PART_SCHEDULE, ScheduleMade, WantedSource};
 use super::super::{Server, UPLOAD_SILENCE};
 use super::{body, view};
-use crate::coordinator::{PLACEHOLDERS, RunPlace, ScheduleSettings, expand};
+use crate::coordinator::{PLACEHOLDERS, RunPlace, ScheduleSettings, expand, uploaded_file};
 use crate::roots::{RootsError, is_pattern, would_name};
 use crate::schedule::{CronSchedule, Zone};
 use axum::Json;
@@ -16,9 +16,10 @@ use axum::extract::multipart::{Field, Multipart};
 use axum::extract::{FromRequest, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use rbee_queue::ScheduleId;
+use rbee_queue::file::StoredFile;
 use rbee_queue::schedule::{Missed, Overlap, PromptSource, SchedulePlan};
 use rbee_queue::store::{MAX_SCHEDULES, NewSchedule, ScheduleAdded};
+use rbee_queue::{FileId, ScheduleId};
 use std::io::Read;
 use std::path::Path;
 
@@ -82,10 +83,20 @@ async fn make(
             bytes: keep(server, &id, &wanted, prompts).await?,
             name: name.clone(),
         },
+        WantedSource::Uploaded { file } => {
+            let found = uploaded(&server, file).await?;
+            warnings.extend(found.expires_at_us.map(|ends| {
+                let ends = Zone::UTC.local(ends);
+                format!("the file {file} goes at {ends}: runs after that will fail")
+            }));
+            PromptSource::Uploaded {
+                file: file.clone(),
+                name: found.filename,
+            }
+        }
     };
     let store = server.batches.store();
-    let never = || wrong("cron", "the expression never comes again".to_owned());
-    let next_tick_us = cron.next_after(store.clock_us().await?).ok_or_else(never)?;
+    let next_tick_us = next_tick(&server, &cron).await?;
     let name = wanted.name.clone();
     let added = store
         .schedule_add(NewSchedule {
@@ -111,6 +122,18 @@ async fn make(
     server.coordinator.wake_schedules();
     let schedule = view(&schedule, super::NEXT_SHOWN, None);
     Ok(ScheduleMade { schedule, warnings })
+}
+
+/// A file that was sent for batches, and belongs to whom the schedule's batches will.
+async fn uploaded(server: &Server, id: &FileId) -> Result<StoredFile, ApiError> {
+    let found = uploaded_file(server.batches.store(), id).await?;
+    found.ok_or_else(|| {
+        let message = format!(
+            "there is no file {id} that schedules may read: it must have been sent for batches, with the server's own \
+             token or an admin's"
+        );
+        ApiError::bad("source_not_readable", message).about("source")
+    })
 }
 
 fn plan(wanted: NewScheduleSpec, source: PromptSource, zone: Zone) -> SchedulePlan {
@@ -159,7 +182,7 @@ async fn judge(
         check_files(settings, pattern, warnings)?;
     }
     if wanted.output.is_some() {
-        check_output(settings, wanted, zone)?;
+        check_output(settings, wanted, zone, next_tick(server, &cron).await?)?;
     }
     check_told(server, settings, wanted).await?;
     let usual = &wanted.spec.options.model;
@@ -171,6 +194,12 @@ async fn judge(
         }
     }
     Ok(cron)
+}
+
+/// The first tick from now on, by the store's clock.
+async fn next_tick(server: &Server, cron: &CronSchedule) -> Result<i64, ApiError> {
+    let next = cron.next_after(server.batches.store().clock_us().await?);
+    next.ok_or_else(|| wrong("cron", "the expression never comes again".to_owned()))
 }
 
 /// A name is a word on the command line and in the paths of results.
@@ -228,6 +257,7 @@ fn check_output(
     settings: &ScheduleSettings,
     wanted: &NewScheduleSpec,
     zone: Zone,
+    tick_us: i64,
 ) -> Result<(), ApiError> {
     let template = wanted.output.as_deref().unwrap_or_default();
     let refused =
@@ -238,7 +268,7 @@ fn check_output(
         )));
     }
     let place = RunPlace {
-        tick_us: 0,
+        tick_us,
         zone,
         name: &wanted.name,
         id: "sched_0",

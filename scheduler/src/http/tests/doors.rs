@@ -156,6 +156,58 @@ async fn what_belongs_to_nobody_is_for_admins() {
 }
 
 #[tokio::test]
+async fn a_node_fetches_model_files_and_sees_itself_and_no_more() {
+    let site = site().await;
+    let node = site.token(wanted("node-desk", Role::Node)).await;
+    let own = site
+        .http
+        .get(format!("http://{}/v1/tokens/self", site.address));
+    let own: TokenView = (own.bearer_auth(&node).send().await.unwrap())
+        .json()
+        .await
+        .unwrap();
+    assert_eq!((own.name.as_str(), own.role), ("node-desk", Role::Node));
+    let blob = format!("/v1/models/blobs/{}", "0".repeat(64));
+    for method in [Method::GET, Method::HEAD] {
+        let status = site.by(&node, method, &blob).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "it is let through");
+    }
+    for (method, path) in [
+        (Method::PUT, &*blob),
+        (Method::GET, "/v1/batches"),
+        (Method::POST, "/v1/batches"),
+        (Method::GET, "/v1/nodes"),
+        (Method::POST, "/v1/nodes/desk/drain"),
+        (Method::GET, "/v1/files"),
+        (Method::GET, "/v1/schedules"),
+        (Method::GET, "/v1/tokens"),
+        (Method::POST, "/v1/tokens"),
+        (Method::DELETE, "/v1/tokens/node-desk"),
+        (Method::GET, "/v1/models/blobs/x/y"),
+        (Method::GET, "/v1/models"),
+        (Method::POST, "/v1/chat/completions"),
+        (Method::GET, "/metrics"),
+        (Method::GET, "/"),
+    ] {
+        let status = site.by(&node, method.clone(), path).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path}");
+    }
+    for wrong in [
+        wanted("self", Role::Node),
+        wanted("links", Role::Submit),
+        NewTokenSpec {
+            owner: Some("ann".into()),
+            ..wanted("n", Role::Node)
+        },
+    ] {
+        assert_eq!(site.make(&wrong).await.status(), StatusCode::BAD_REQUEST);
+    }
+    // The server's own is none of the store.
+    let root = site.request(Method::GET, "/v1/tokens/self").send().await;
+    assert_eq!(root.unwrap().status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn revoked_and_expired_tokens_open_nothing() {
     let site = site().await;
     let ann = site.token(wanted("ann", Role::Submit)).await;

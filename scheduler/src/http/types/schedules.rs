@@ -4,7 +4,7 @@ use crate::schedule::Zone;
 use rbee_queue::schedule::{
     Missed, Overlap, OwnModel, PromptSource, RunCause, RunNo, RunState, Schedule, ScheduleRun,
 };
-use rbee_queue::{BatchId, BatchSpec, Priority, ScheduleId};
+use rbee_queue::{BatchId, BatchSpec, FileId, Priority, ScheduleId};
 use serde::{Deserialize, Serialize};
 
 use super::RequestCounts;
@@ -22,6 +22,11 @@ pub enum WantedSource {
     Kept {
         /// The file's name for people.
         name: String,
+    },
+    /// A file that was sent to `/v1/files`, read at each tick.
+    Uploaded {
+        /// Its id.
+        file: FileId,
     },
 }
 

@@ -1,13 +1,11 @@
-//! The tokens of the store as a server knows them, and how often each was used of late.
+//! The tokens of a store as a process knows them that lets callers in: a server, or a node's face.
 //!
 //! Owns the copy: it is read again after a second, so that a token that was revoked anywhere is refused everywhere within
 //! one, and a store that does not answer is not asked at each request.
 
-use super::super::error::ApiError;
-use rbee_queue::token::Token;
-use rbee_queue::{Store, TokenId};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, RwLock};
+use super::{Store, StoreError};
+use crate::token::Token;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 
@@ -24,7 +22,6 @@ pub struct KnownTokens {
     seen: RwLock<Option<Seen>>,
     /// Held by whoever reads the store.
     reading: tokio::sync::Mutex<()>,
-    uses: Mutex<HashMap<TokenId, Uses>>,
 }
 
 #[derive(Clone)]
@@ -46,19 +43,13 @@ impl Seen {
     }
 }
 
-/// What is left of a token's requests: it grows by the bound each second, up to the bound.
-struct Uses {
-    left: f64,
-    at: Instant,
-}
-
 impl KnownTokens {
+    /// Nothing is read yet.
     pub fn new(store: Arc<dyn Store>) -> KnownTokens {
         KnownTokens {
             store,
             seen: RwLock::default(),
             reading: tokio::sync::Mutex::default(),
-            uses: Mutex::default(),
         }
     }
 
@@ -76,7 +67,7 @@ impl KnownTokens {
     }
 
     /// The token with this digest, if there is one.
-    pub async fn find(&self, digest: &[u8; 32]) -> Result<Option<Token>, ApiError> {
+    pub async fn find(&self, digest: &[u8; 32]) -> Result<Option<Token>, StoreError> {
         if let Some(found) = self.look(digest) {
             return Ok(found);
         }
@@ -101,8 +92,7 @@ impl KnownTokens {
             Err(error) => {
                 let seen = self.seen().filter(|seen| seen.at.elapsed() < STALE);
                 tracing::warn!(%error, "tokens cannot be read");
-                seen.map(|seen| seen.find(digest))
-                    .ok_or_else(|| ApiError::from(error))
+                seen.map(|seen| seen.find(digest)).ok_or(error)
             }
         }
     }
@@ -116,30 +106,5 @@ impl KnownTokens {
             None => FRESH_FOR_STRANGERS,
         };
         (seen.at.elapsed() < fresh).then_some(found)
-    }
-
-    /// Counts a request of a token against its bound.
-    pub fn count(&self, token: &TokenId, a_second: u32) -> Result<(), ApiError> {
-        let now = Instant::now();
-        let most = f64::from(a_second.max(1));
-        let mut uses = self
-            .uses
-            .lock()
-            .expect("nothing panics while it holds this");
-        let entry = uses.entry(token.clone());
-        let of_token = entry.or_insert(Uses {
-            left: most,
-            at: now,
-        });
-        let grown = now.duration_since(of_token.at).as_secs_f64() * most;
-        of_token.left = (of_token.left + grown).min(most);
-        of_token.at = now;
-        if of_token.left < 1.0 {
-            return Err(ApiError::too_many(format!(
-                "this token may make {a_second} requests a second: try again in a moment"
-            )));
-        }
-        of_token.left -= 1.0;
-        Ok(())
     }
 }
