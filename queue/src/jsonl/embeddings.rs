@@ -85,7 +85,7 @@ fn tokens(name: &str, ids: &[Value]) -> Result<EmbedText, LineError> {
         return Err(LineError::invalid(name, "the list of tokens is empty"));
     }
     let one = |id: &Value| {
-        let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+        let id = params::whole(id).and_then(|id| u32::try_from(id).ok());
         id.ok_or_else(|| {
             LineError::invalid(name, "a list of tokens holds whole numbers only, from 0 on")
         })
@@ -107,7 +107,7 @@ fn dimensions(value: Option<Value>) -> Result<Option<u32>, LineError> {
     let Some(value) = value.filter(|value| !value.is_null()) else {
         return Ok(None);
     };
-    match value.as_u64() {
+    match params::whole(&value) {
         Some(number @ 1..=MAX_DIMENSIONS) => Ok(Some(number as u32)),
         Some(_) => Err(LineError::out_of_range(
             "dimensions",
@@ -161,7 +161,7 @@ mod tests {
         for (input, texts) in [
             (json!("a"), vec![text("a")]),
             (json!(["a", "b"]), vec![text("a"), text("b")]),
-            (json!([7, 8]), vec![EmbedText::Tokens(vec![7, 8])]),
+            (json!([7, 8.0]), vec![EmbedText::Tokens(vec![7, 8])]),
             (
                 json!([[7], "b"]),
                 vec![EmbedText::Tokens(vec![7]), text("b")],

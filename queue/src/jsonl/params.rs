@@ -362,7 +362,7 @@ impl<'a> Given<'a> {
 }
 
 /// The value as a whole number, also where it is written as `64.0`.
-fn whole(value: &Value) -> Option<u64> {
+pub(super) fn whole(value: &Value) -> Option<u64> {
     const EXACT: f64 = (1u64 << 53) as f64;
     value.as_u64().or_else(|| {
         value
