@@ -84,7 +84,7 @@ async fn make(
             name: name.clone(),
         },
         WantedSource::Uploaded { file } => {
-            let found = uploaded(&server, file).await?;
+            let found = uploaded(server, file).await?;
             warnings.extend(found.expires_at_us.map(|ends| {
                 let ends = Zone::UTC.local(ends);
                 format!("the file {file} goes at {ends}: runs after that will fail")
@@ -96,7 +96,7 @@ async fn make(
         }
     };
     let store = server.batches.store();
-    let next_tick_us = next_tick(&server, &cron).await?;
+    let next_tick_us = next_tick(server, &cron).await?;
     let name = wanted.name.clone();
     let added = store
         .schedule_add(NewSchedule {
