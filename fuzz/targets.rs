@@ -4,13 +4,14 @@
 //! mutations of it on every run of the tests.
 
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use rbee_queue::ids::{ContentHash, JobIndex, JobKey, ModelSha};
 use rbee_queue::jsonl::{Answer, LineOptions, Renderer, Rendering, Shape, parse_line};
 use rbee_queue::record::{Completed, ResultRecord};
 use rbee_worker::chat_template::{ChatInput, ChatTemplate};
-use rbee_worker::engine::prepare::{Limits, prepare};
+use rbee_worker::engine::grammar::Grammars;
+use rbee_worker::engine::prepare::{Limits, constrain, prepare};
 use rbee_worker::engine::stub::{self, StubOptions};
 use rbee_worker::engine::{EngineJob, Priority, TextFace};
 use rbee_worker::gguf::Gguf;
@@ -150,7 +151,12 @@ fn one_line(line: &[u8]) {
             priority: Priority::Batch,
             stream: false,
         };
-        let _ = prepare(text_face(), limits, job);
+        if let Ok(mut prepared) = prepare(text_face(), limits, job) {
+            static GRAMMARS: OnceLock<Grammars> = OnceLock::new();
+            let tokenizer = || Arc::clone(&text_face().tokenizer);
+            let grammars = GRAMMARS.get_or_init(|| Grammars::new(tokenizer()));
+            let _ = constrain(grammars, text_face(), limits, &mut prepared);
+        }
     }
     let record = match parsed.request {
         Ok(_) => ResultRecord::completed(Completed::default()),
