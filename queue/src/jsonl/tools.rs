@@ -68,6 +68,9 @@ fn read_choice(choice: Option<&Value>) -> Result<Option<ToolChoice>, LineError> 
                 .get("function")
                 .and_then(|function| function.get("name"));
             let name = name.and_then(Value::as_str).ok_or_else(|| wrong(value))?;
+            if value.get("type").and_then(Value::as_str) != Some("function") {
+                return Err(wrong(value));
+            }
             Ok(Some(ToolChoice::Named(name.to_owned())))
         }
     }
@@ -83,6 +86,10 @@ fn check(place: &str, tool: &Value) -> Result<(), LineError> {
     if !(1..=MAX_NAME).contains(&name.len()) || !name.chars().all(fits) {
         let why = format!("function.name has 1 to {MAX_NAME} letters, digits, _, - or .");
         return Err(LineError::invalid(place, &why));
+    }
+    if let Some(other) = member("description").filter(|it| !it.is_string() && !it.is_null()) {
+        let place = format!("{place}.function.description");
+        return Err(LineError::wrong_type(&place, "a text", other));
     }
     match member("parameters") {
         None | Some(Value::Null | Value::Object(_)) => Ok(()),

@@ -292,7 +292,7 @@ fn router(server: Server) -> Router {
         .route("/v1/nodes/{name}/undrain", post(nodes::undrain))
         .route("/v1/nodes/{name}/logs", get(nodes::logs))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
-        .route(tokens::SELF, get(tokens::own))
+        .route("/v1/tokens/self", get(tokens::own))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/tokens/links", post(tokens::link))
         .route(login::PATH, get(login::show).post(login::enter))

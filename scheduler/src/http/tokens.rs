@@ -16,8 +16,6 @@ use rbee_queue::token::{Quota, Role, Token};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Where a token is told what it is.
-pub const SELF: &str = "/v1/tokens/self";
 /// What a token begins with, so that people and scanners of leaked secrets know it.
 const PREFIX: &str = "rbee_";
 /// Characters of a name or an owner.

@@ -22,7 +22,10 @@ fn made_up_requests_get_what_the_document_says() {
     let server = stub(&home, &[]);
     let document = format!("{}/openapi.json", server.url);
     let token = format!("Authorization: Bearer {TOKEN}");
+    let settings = concat!(env!("CARGO_MANIFEST_DIR"), "/rbee/openai/schemathesis.toml");
     let arguments = [
+        "--config-file",
+        settings,
         "run",
         &document,
         "--header",

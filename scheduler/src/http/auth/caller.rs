@@ -2,7 +2,6 @@
 
 use super::super::OWNER;
 use super::super::error::ApiError;
-use super::super::tokens::SELF;
 use axum::extract::FromRequestParts;
 use axum::http::Method;
 use axum::http::request::Parts;
@@ -73,10 +72,10 @@ impl Caller {
     }
 }
 
-/// Whether a node has business there.
+/// Whether a node has business there: with what it may do, and with model files.
 fn is_for_nodes(path: &str) -> bool {
     let blob = path.strip_prefix(BLOBS);
-    path == SELF || blob.is_some_and(|digest| !digest.contains('/'))
+    path == "/v1/tokens/self" || blob.is_some_and(|digest| !digest.contains('/'))
 }
 
 impl From<&Token> for Caller {
