@@ -3,8 +3,12 @@
 //! An operation is a value that implements [`Op`]; [`Kernel::run`] compiles it once for each instruction set
 //! and picks the right one at run time. All instruction sets perform the same IEEE-754 operations in the same
 //! order, so their results are equal bit for bit: the scalar twin ([`scalar::Scalar`]) is the definition, the
-//! others are held against it by property tests. This is the only place with `unsafe` code.
+//! others are held against it by property tests.
 
+#![expect(
+    unsafe_code,
+    reason = "instructions of one CPU, and buffers that threads fill side by side, are what this crate is for"
+)]
 #![expect(
     clippy::needless_range_loop,
     reason = "loops over registers index several arrays of constant length; iterator chains are not unrolled as surely"
@@ -16,6 +20,7 @@ pub mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod block_type;
 pub mod elementwise;
 pub mod kv;
 pub mod math;
@@ -58,6 +63,7 @@ pub trait Op {
 
 impl Kernel {
     /// Every kernel that this CPU can run, the fastest first.
+    #[inline]
     pub fn available() -> &'static [Kernel] {
         static AVAILABLE: std::sync::OnceLock<Vec<Kernel>> = std::sync::OnceLock::new();
         AVAILABLE.get_or_init(Kernel::probe)
@@ -91,6 +97,7 @@ impl Kernel {
     }
 
     /// The fastest kernel of this CPU.
+    #[inline]
     pub fn detect() -> Kernel {
         Kernel::available()[0]
     }

@@ -1,9 +1,9 @@
 use super::*;
-use crate::gguf::BlockType;
-use crate::kernels::activations::{ActivationBlock, quantise_row};
-use crate::kernels::matmul::{Linear, Rows, Write, linear};
-use crate::kernels::pack::PackedMatrix;
-use crate::kernels::pool::Pool;
+use crate::activations::{ActivationBlock, quantise_row};
+use crate::block_type::BlockType;
+use crate::matmul::{Linear, Rows, Write, linear};
+use crate::pack::PackedMatrix;
+use crate::pool::Pool;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
