@@ -25,6 +25,8 @@ pub mod elementwise;
 pub mod kv;
 pub mod math;
 pub mod matmul;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod pack;
 pub mod pool;
 mod scalar;
@@ -48,6 +50,10 @@ pub enum Kernel {
     AvxVnni,
     /// AVX-512 with VNNI.
     Avx512Vnni,
+    /// NEON, which every 64-bit ARM has.
+    Neon,
+    /// NEON with the dot product of 8-bit integers.
+    NeonDotprod,
 }
 
 /// An operation that can be compiled for any instruction set.
@@ -92,6 +98,16 @@ impl Kernel {
                 found.push(Kernel::Avx2);
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            let neon = std::arch::is_aarch64_feature_detected!("neon");
+            if neon && std::arch::is_aarch64_feature_detected!("dotprod") {
+                found.push(Kernel::NeonDotprod);
+            }
+            if neon {
+                found.push(Kernel::Neon);
+            }
+        }
         found.push(Kernel::Scalar);
         found
     }
@@ -115,9 +131,17 @@ impl Kernel {
             Kernel::AvxVnni => avx2::run_avx_vnni(op),
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni => avx512::run(op),
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => op.run(scalar::Scalar::new()),
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon => neon::run_neon(op),
+            #[cfg(target_arch = "aarch64")]
+            Kernel::NeonDotprod => neon::run_neon_dotprod(op),
+            other => other.is_of_another_processor(),
         }
+    }
+
+    #[cold]
+    fn is_of_another_processor(self) -> ! {
+        panic!("this kind of processor has no {self}")
     }
 }
 
@@ -128,6 +152,8 @@ impl fmt::Display for Kernel {
             Kernel::Avx2 => "avx2",
             Kernel::AvxVnni => "avx-vnni",
             Kernel::Avx512Vnni => "avx512-vnni",
+            Kernel::Neon => "neon",
+            Kernel::NeonDotprod => "neon-dotprod",
         })
     }
 }
@@ -141,12 +167,15 @@ impl FromStr for Kernel {
             Kernel::Avx2,
             Kernel::AvxVnni,
             Kernel::Avx512Vnni,
+            Kernel::Neon,
+            Kernel::NeonDotprod,
         ];
         let kernel = known
             .into_iter()
             .find(|kernel| kernel.to_string() == name)
             .ok_or_else(|| {
-                format!("unknown kernel `{name}`: use scalar, avx2, avx-vnni or avx512-vnni")
+                let names = known.map(|kernel| kernel.to_string()).join(", ");
+                format!("unknown kernel `{name}`: there are {names}")
             })?;
         if Kernel::available().contains(&kernel) {
             Ok(kernel)
