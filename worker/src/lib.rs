@@ -4,9 +4,10 @@ pub mod chat_template;
 pub mod engine;
 pub mod face;
 pub mod gguf;
-pub mod kernels;
 pub mod model;
 pub mod model_files;
 pub mod node;
 pub mod safetensors;
 pub mod tokenizer;
+
+pub use rbee_kernels as kernels;

@@ -4,16 +4,11 @@
 //! token ids, positions and block numbers only: no tensor type crosses it, so that planner, sampler and stub engine
 //! build and test without one.
 
-/// Positions that one KV block holds, for every layer.
-pub const BLOCK_TOKENS: usize = 32;
+pub use rbee_kernels::kv::{BLOCK_TOKENS, BlockId};
 
 /// Most prompt tokens the planner puts into one step, whatever the measured speed. A step has at most this many rows
 /// plus one row for each slot, which bounds a model's scratch memory. A `sequential` model gets its prompt whole.
 pub const MAX_CHUNK_TOKENS: usize = 512;
-
-/// Number of one KV block, in `0..kv_blocks()`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BlockId(pub u32);
 
 /// Consecutive tokens of one sequence, to be computed in this step.
 #[derive(Debug, Clone, Copy)]

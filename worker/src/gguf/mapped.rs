@@ -34,6 +34,7 @@ impl MappedFile {
         // meanwhile: bytes would change under a `&[u8]`, or a touch of a lost page would raise SIGBUS. Files of the
         // model store are 0444 and replaced by rename only, never in place; for a user's own file `check_unchanged`
         // turns a change into an error as early as it can be seen, and a shortened one ends the process, not the data.
+        #[expect(unsafe_code, reason = "files are mapped")]
         let map = unsafe { Mmap::map(&file)? };
         Ok(MappedFile {
             path: path.to_path_buf(),
@@ -54,6 +55,7 @@ impl MappedFile {
         if start < end && end <= self.map.len() {
             // SAFETY: the map is file-backed and never written, so that dropped pages come back with the same bytes.
             // A failure only leaves the pages where they are.
+            #[expect(unsafe_code, reason = "files are mapped")]
             let _ = unsafe {
                 self.map
                     .unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)

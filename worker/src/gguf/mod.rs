@@ -9,7 +9,6 @@
 //! touch of the lost pages raise SIGBUS. The model store keeps its files read-only and never changes one in place;
 //! for a file of the user's own see [`Gguf::check_unchanged`].
 
-mod block_type;
 mod error;
 mod header;
 mod mapped;
@@ -24,9 +23,9 @@ pub(crate) mod write;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-pub use block_type::BlockType;
 pub use error::{GgufError, Problem};
 pub use mapped::MappedFile;
+pub use rbee_kernels::block_type::BlockType;
 pub use split::{SplitName, split_parts};
 pub use value::{Array, Value};
 

@@ -15,6 +15,8 @@ mod gguf_source;
 pub mod memory;
 pub mod numerics;
 pub mod outline;
+#[cfg(test)]
+mod packing_tests;
 mod rope;
 mod safetensors_config;
 mod safetensors_source;

@@ -19,6 +19,7 @@ impl Moment {
             tv_nsec: 0,
         };
         // SAFETY: `time` is a valid timespec that outlives the call, which writes nothing else.
+        #[expect(unsafe_code, reason = "a system call")]
         let answer = unsafe { libc::clock_gettime(clock, &mut time) };
         assert_eq!(answer, 0, "every supported system has this clock");
         Moment(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))

@@ -3,8 +3,12 @@
 //! An operation is a value that implements [`Op`]; [`Kernel::run`] compiles it once for each instruction set
 //! and picks the right one at run time. All instruction sets perform the same IEEE-754 operations in the same
 //! order, so their results are equal bit for bit: the scalar twin ([`scalar::Scalar`]) is the definition, the
-//! others are held against it by property tests. This is the only place with `unsafe` code.
+//! others are held against it by property tests.
 
+#![expect(
+    unsafe_code,
+    reason = "instructions of one CPU, and buffers that threads fill side by side, are what this crate is for"
+)]
 #![expect(
     clippy::needless_range_loop,
     reason = "loops over registers index several arrays of constant length; iterator chains are not unrolled as surely"
@@ -16,10 +20,13 @@ pub mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod block_type;
 pub mod elementwise;
 pub mod kv;
 pub mod math;
 pub mod matmul;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod pack;
 pub mod pool;
 mod scalar;
@@ -43,6 +50,10 @@ pub enum Kernel {
     AvxVnni,
     /// AVX-512 with VNNI.
     Avx512Vnni,
+    /// NEON, which every 64-bit ARM has.
+    Neon,
+    /// NEON with the dot product of 8-bit integers.
+    NeonDotprod,
 }
 
 /// An operation that can be compiled for any instruction set.
@@ -58,6 +69,7 @@ pub trait Op {
 
 impl Kernel {
     /// Every kernel that this CPU can run, the fastest first.
+    #[inline]
     pub fn available() -> &'static [Kernel] {
         static AVAILABLE: std::sync::OnceLock<Vec<Kernel>> = std::sync::OnceLock::new();
         AVAILABLE.get_or_init(Kernel::probe)
@@ -86,11 +98,22 @@ impl Kernel {
                 found.push(Kernel::Avx2);
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            let neon = std::arch::is_aarch64_feature_detected!("neon");
+            if neon && std::arch::is_aarch64_feature_detected!("dotprod") {
+                found.push(Kernel::NeonDotprod);
+            }
+            if neon {
+                found.push(Kernel::Neon);
+            }
+        }
         found.push(Kernel::Scalar);
         found
     }
 
     /// The fastest kernel of this CPU.
+    #[inline]
     pub fn detect() -> Kernel {
         Kernel::available()[0]
     }
@@ -108,9 +131,17 @@ impl Kernel {
             Kernel::AvxVnni => avx2::run_avx_vnni(op),
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni => avx512::run(op),
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => op.run(scalar::Scalar::new()),
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon => neon::run_neon(op),
+            #[cfg(target_arch = "aarch64")]
+            Kernel::NeonDotprod => neon::run_neon_dotprod(op),
+            other => other.is_of_another_processor(),
         }
+    }
+
+    #[cold]
+    fn is_of_another_processor(self) -> ! {
+        panic!("this kind of processor has no {self}")
     }
 }
 
@@ -121,6 +152,8 @@ impl fmt::Display for Kernel {
             Kernel::Avx2 => "avx2",
             Kernel::AvxVnni => "avx-vnni",
             Kernel::Avx512Vnni => "avx512-vnni",
+            Kernel::Neon => "neon",
+            Kernel::NeonDotprod => "neon-dotprod",
         })
     }
 }
@@ -134,12 +167,15 @@ impl FromStr for Kernel {
             Kernel::Avx2,
             Kernel::AvxVnni,
             Kernel::Avx512Vnni,
+            Kernel::Neon,
+            Kernel::NeonDotprod,
         ];
         let kernel = known
             .into_iter()
             .find(|kernel| kernel.to_string() == name)
             .ok_or_else(|| {
-                format!("unknown kernel `{name}`: use scalar, avx2, avx-vnni or avx512-vnni")
+                let names = known.map(|kernel| kernel.to_string()).join(", ");
+                format!("unknown kernel `{name}`: there are {names}")
             })?;
         if Kernel::available().contains(&kernel) {
             Ok(kernel)

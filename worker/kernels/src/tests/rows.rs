@@ -1,7 +1,7 @@
 use super::*;
-use crate::kernels::activations::{ActivationBlock, quantise_row};
-use crate::kernels::elementwise::{Gate, RopeStyle, gate_up, rms_norm, rope};
-use crate::kernels::math::{exp, exp_lanes};
+use crate::activations::{ActivationBlock, quantise_row};
+use crate::elementwise::{Gate, RopeStyle, gate_up, rms_norm, rope};
+use crate::math::{exp, exp_lanes};
 
 struct ExpAll<'a>(&'a mut [f32]);
 

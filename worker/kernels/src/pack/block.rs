@@ -1,6 +1,6 @@
 //! Takes ggml's quantised blocks apart: codes in input order, scales as stored.
 
-use crate::gguf::BlockType;
+use crate::block_type::BlockType;
 
 use super::TILE_K;
 

@@ -5,7 +5,7 @@
 //! precision. Nothing is rounded, so that a packed matrix holds exactly the file's values in about the file's bytes.
 //! Block layouts: ggml's `ggml-common.h`.
 
-use crate::gguf::BlockType;
+use crate::block_type::BlockType;
 use block::take_apart;
 use half::{bf16, f16};
 
@@ -66,11 +66,13 @@ impl PackedMatrix {
     }
 
     /// Tile columns: `n / 16`, rounded up.
+    #[inline]
     pub fn tile_columns(&self) -> usize {
         self.n.div_ceil(LANES)
     }
 
     /// Whether the kernels want the activations as 8-bit blocks.
+    #[inline]
     pub fn quantised(&self) -> bool {
         matches!(self.body, Body::Blocks { .. })
     }

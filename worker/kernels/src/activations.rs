@@ -50,6 +50,7 @@ impl ActivationBlock {
 }
 
 /// Quantises one row; `row.len()` is a multiple of 32 and `out` has one entry a block.
+#[inline]
 pub fn quantise_row(kernel: Kernel, row: &[f32], out: &mut [ActivationBlock]) {
     debug_assert_eq!(row.len(), out.len() * BLOCK);
     kernel.run(QuantiseRow { row, out });

@@ -26,6 +26,7 @@ pub fn rms_norm(kernel: Kernel, x: &[f32], weight: &[f32], epsilon: f32, out: &m
 }
 
 /// [`rms_norm`] with the result in the place of `x`.
+#[inline]
 pub fn rms_norm_in_place(kernel: Kernel, x: &mut [f32], weight: &[f32], epsilon: f32) {
     let scale = norm_scale(kernel, x, epsilon);
     for (x, weight) in x.iter_mut().zip(weight) {
@@ -75,6 +76,7 @@ impl Op for ScaleByWeight<'_> {
 }
 
 /// `x += y`.
+#[inline]
 pub fn add(kernel: Kernel, x: &mut [f32], y: &[f32]) {
     struct Add<'a>(&'a mut [f32], &'a [f32]);
     impl Op for Add<'_> {
@@ -145,6 +147,7 @@ pub enum RopeStyle {
 }
 
 /// Rotates the first `2 * cos.len()` values of one head by the angles whose cosines and sines are given.
+#[inline]
 pub fn rope(kernel: Kernel, head: &mut [f32], cos: &[f32], sin: &[f32], style: RopeStyle) {
     kernel.run(Rope {
         head,

@@ -6,7 +6,13 @@ use super::pool::Pool;
 use super::shared::{RowsMut, SharedSlice};
 use super::simd::{LANES, Simd};
 use super::{Kernel, Op};
-use crate::engine::step::{BLOCK_TOKENS, BlockId};
+
+/// Positions that one KV block holds, for every layer.
+pub const BLOCK_TOKENS: usize = 32;
+
+/// Number of one KV block, from 0 to below the blocks that a model has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BlockId(pub u32);
 
 /// A stored key or value element.
 pub trait KvElement: Copy + Send + Sync + Default {

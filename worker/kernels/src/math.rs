@@ -42,6 +42,7 @@ pub fn exp_lanes<S: Simd>(s: S, x: S::F) -> S::F {
 }
 
 /// [`exp_lanes`] of one value.
+#[inline]
 pub fn exp(x: f32) -> f32 {
     exp_lanes(super::scalar::Scalar::new(), [x; 16])[0]
 }
@@ -62,6 +63,7 @@ pub fn gelu_lanes<S: Simd>(s: S, x: S::F) -> S::F {
 }
 
 /// Natural logarithm, by the `libm` crate: the same on every machine.
+#[inline]
 pub fn ln(x: f32) -> f32 {
     libm::logf(x)
 }

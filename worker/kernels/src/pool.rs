@@ -75,6 +75,7 @@ impl Pool {
     }
 
     /// Threads that share the work.
+    #[inline]
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }

@@ -1,9 +1,8 @@
 use super::*;
-use crate::engine::step::{BLOCK_TOKENS, BlockId};
-use crate::kernels::attention::{AttentionChunk, AttentionParams, attention};
-use crate::kernels::kv::{KvElement, KvLayer, KvPlaces, KvShape};
-use crate::kernels::pool::Pool;
-use crate::kernels::shared::RowsMut;
+use crate::attention::{AttentionChunk, AttentionParams, attention};
+use crate::kv::{BLOCK_TOKENS, BlockId, KvElement, KvLayer, KvPlaces, KvShape};
+use crate::pool::Pool;
+use crate::shared::RowsMut;
 
 struct Case {
     shape: KvShape,

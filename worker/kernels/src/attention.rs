@@ -5,13 +5,12 @@
 //! ascending order, so that a row's result depends on neither the chunk nor the rows beside it. Positions that a row
 //! may not see are skipped exactly as if they were absent.
 
-use super::kv::{KvElement, KvLayer};
+use super::kv::{BLOCK_TOKENS, BlockId, KvElement, KvLayer};
 use super::math::{exp, exp_lanes};
 use super::pool::Pool;
 use super::shared::SharedSlice;
 use super::simd::{LANES, Simd};
 use super::{Kernel, Op};
-use crate::engine::step::{BLOCK_TOKENS, BlockId};
 
 /// Positions of a softmax partition.
 pub const PARTITION: usize = 256;
