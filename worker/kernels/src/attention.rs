@@ -73,17 +73,28 @@ pub fn attention<T: KvElement>(
     // Long ones first, so that the threads end together.
     units.sort_by_key(|(part, _)| std::cmp::Reverse((part.start + part.len) * part.len));
     let out = SharedSlice::new(out);
+    let threads = pool.threads();
     pool.run(units.len(), |unit| {
         let (chunk, kv_head) = units[unit];
+        // Most likely this thread's next unit.
+        let next = units.get(unit + threads).unwrap_or(&units[unit]);
         kernel.run(Unit {
             layer,
             params,
             chunk,
             kv_head,
+            next: layer.head_at(first_block(next, params), next.1),
             queries,
             out: &out,
         });
     });
+}
+
+/// The block of the first position that the unit's first row sees.
+fn first_block((chunk, _): &(AttentionChunk<'_>, usize), params: AttentionParams) -> BlockId {
+    let end = chunk.start + 1;
+    let first = params.window.map_or(0, |window| end.saturating_sub(window));
+    chunk.blocks[first / BLOCK_TOKENS]
 }
 
 /// The queries of some rows that read one key-value head.
@@ -92,6 +103,8 @@ struct Unit<'t, 'a, T> {
     params: AttentionParams,
     chunk: AttentionChunk<'t>,
     kv_head: usize,
+    /// Where the keys lie that are read after this unit's.
+    next: usize,
     queries: (&'t [f32], usize),
     out: &'t SharedSlice<'a, f32>,
 }
@@ -208,8 +221,8 @@ impl<T: KvElement> Unit<'_, '_, T> {
 
     #[inline(always)]
     fn block(&self, position: usize) -> usize {
-        let block = self.chunk.blocks[position / BLOCK_TOKENS].0 as usize;
-        block * self.layer.shape.block_len() + self.kv_head * self.layer.shape.head_len()
+        let block = self.chunk.blocks[position / BLOCK_TOKENS];
+        self.layer.head_at(block, self.kv_head)
     }
 
     /// Scores of positions `from..to` (rounded out to whole blocks) into `weights[.. - base]`.
@@ -224,9 +237,21 @@ impl<T: KvElement> Unit<'_, '_, T> {
         let head_dim = self.layer.shape.head_dim;
         let scale = s.splat(self.params.scale);
         for position in (from / BLOCK_TOKENS * BLOCK_TOKENS..to).step_by(BLOCK_TOKENS) {
-            let keys = &self.layer.keys[self.block(position)..][..head_dim * BLOCK_TOKENS];
+            let at = self.block(position);
+            let keys = &self.layer.keys[at..][..head_dim * BLOCK_TOKENS];
+            // A block begins on a page of its own, so that no hardware fetches it in time: its values, which come after the
+            // scores, and the next block's keys are asked for here, a line with each of these.
+            let next_position = position + BLOCK_TOKENS;
+            let next = if next_position < to {
+                self.block(next_position)
+            } else {
+                self.next
+            };
+            let soon = (&self.layer.values[at..], &self.layer.keys[next..]);
             let mut sums = [[s.splat(0.0); 2]; Q];
             for (d, keys) in keys.as_chunks::<BLOCK_TOKENS>().0.iter().enumerate() {
+                s.prefetch(soon.0, d * BLOCK_TOKENS);
+                s.prefetch(soon.1, d * BLOCK_TOKENS);
                 let low = T::load(
                     s,
                     keys.first_chunk()

@@ -87,6 +87,12 @@ impl<T: KvElement> KvLayer<T> {
         }
     }
 
+    /// Where a head's keys (and its values) of a block begin.
+    #[inline(always)]
+    pub(super) fn head_at(&self, block: BlockId, head: usize) -> usize {
+        block.0 as usize * self.shape.block_len() + head * self.shape.head_len()
+    }
+
     /// Lets `prepare` finish every row of a step on all threads, and stores the row's keys and values at its place.
     /// A row holds `first` values that are not stored, then the keys, then the values.
     pub fn store_rows(

@@ -13,6 +13,9 @@ use std::thread::JoinHandle;
 /// operations of a step and far less than the gap between two batches.
 const SPINS: u32 = 20_000;
 
+/// Units of rows a thread.
+const UNITS_A_THREAD: usize = 8;
+
 /// A fixed set of threads that runs one operation at a time.
 pub struct Pool {
     shared: Arc<Shared>,
@@ -26,15 +29,19 @@ const OPEN: u64 = 1 << 31;
 /// Adds one to the operation's number.
 const NEXT: u64 = 1 << 32;
 
+/// What one thread writes while another one reads what would be its neighbour: on cache lines of its own.
+#[repr(align(128))]
+struct Apart<T>(T);
+
 struct Shared {
     /// The operation's number (upper half), whether threads may join it ([`OPEN`]), and how many workers are in it
     /// (lower 31 bits). Workers join if they come in time; the caller never waits for one that the system has not
     /// given a processor.
-    state: AtomicU64,
+    state: Apart<AtomicU64>,
     /// The operation in progress; written only while no worker is in one.
     work: UnsafeCell<Option<Work>>,
     units: AtomicUsize,
-    next_unit: AtomicUsize,
+    next_unit: Apart<AtomicUsize>,
     panicked: AtomicBool,
     stop: AtomicBool,
     asleep: AtomicUsize,
@@ -52,10 +59,10 @@ impl Pool {
     /// A pool of `threads` threads, the caller of [`Pool::run`] being one of them.
     pub fn new(threads: usize) -> Pool {
         let shared = Arc::new(Shared {
-            state: AtomicU64::new(0),
+            state: Apart(AtomicU64::new(0)),
             work: UnsafeCell::new(None),
             units: AtomicUsize::new(0),
-            next_unit: AtomicUsize::new(0),
+            next_unit: Apart(AtomicUsize::new(0)),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             asleep: AtomicUsize::new(0),
@@ -97,13 +104,13 @@ impl Pool {
             *shared.work.get() = Some(std::mem::transmute::<&(dyn Fn(usize) + Sync), Work>(work));
         }
         shared.units.store(units, Ordering::Relaxed);
-        shared.next_unit.store(0, Ordering::Relaxed);
-        shared.state.fetch_add(NEXT | OPEN, Ordering::SeqCst);
+        shared.next_unit.0.store(0, Ordering::Relaxed);
+        shared.state.0.fetch_add(NEXT | OPEN, Ordering::SeqCst);
         if shared.asleep.load(Ordering::SeqCst) > 0 {
             shared.wake_all();
         }
         let own = catch_unwind(AssertUnwindSafe(|| shared.take_units(work)));
-        let mut left = shared.state.fetch_and(!OPEN, Ordering::SeqCst) & !OPEN;
+        let mut left = shared.state.0.fetch_and(!OPEN, Ordering::SeqCst) & !OPEN;
         let mut turns = 0u32;
         while left as u32 > 0 {
             turns += 1;
@@ -112,7 +119,7 @@ impl Pool {
             } else {
                 std::thread::yield_now()
             }
-            left = shared.state.load(Ordering::Acquire);
+            left = shared.state.0.load(Ordering::Acquire);
         }
         if let Err(panic) = own {
             resume_unwind(panic);
@@ -129,9 +136,14 @@ impl Pool {
         buffers: B,
         f: impl Fn(usize, B::Row) + Sync,
     ) {
-        self.run(rows, |i| {
-            // SAFETY: `run` calls this once for each index, so that no row is taken twice.
-            f(i, unsafe { buffers.row(i) });
+        // Enough units to even out, few enough that the threads do not contend for the next one.
+        let rows_of_unit = (rows / (self.threads() * UNITS_A_THREAD)).max(1);
+        self.run(rows.div_ceil(rows_of_unit), |unit| {
+            let first = unit * rows_of_unit;
+            for i in first..rows.min(first + rows_of_unit) {
+                // SAFETY: `run` calls this once for each unit, so that no row is taken twice.
+                f(i, unsafe { buffers.row(i) });
+            }
         });
     }
 }
@@ -140,7 +152,7 @@ impl Shared {
     fn take_units(&self, work: &(dyn Fn(usize) + Sync)) {
         let units = self.units.load(Ordering::Relaxed);
         loop {
-            let unit = self.next_unit.fetch_add(1, Ordering::Relaxed);
+            let unit = self.next_unit.0.fetch_add(1, Ordering::Relaxed);
             if unit >= units {
                 return;
             }
@@ -159,7 +171,7 @@ impl Shared {
             if catch_unwind(AssertUnwindSafe(|| self.take_units(work))).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }
-            self.state.fetch_sub(1, Ordering::Release);
+            self.state.0.fetch_sub(1, Ordering::Release);
         }
     }
 
@@ -170,11 +182,12 @@ impl Shared {
             if self.stop.load(Ordering::SeqCst) {
                 return None;
             }
-            let state = self.state.load(Ordering::SeqCst);
+            let state = self.state.0.load(Ordering::SeqCst);
             let number = (state >> 32) as u32;
             if number != seen && state & OPEN != 0 {
                 if self
                     .state
+                    .0
                     .compare_exchange(state, state + 1, Ordering::SeqCst, Ordering::SeqCst)
                     .is_ok()
                 {
@@ -200,7 +213,7 @@ impl Shared {
             .lock()
             .expect("the gate is never poisoned: nothing panics under it");
         self.asleep.fetch_add(1, Ordering::SeqCst);
-        while number(self.state.load(Ordering::SeqCst)) == number(state)
+        while number(self.state.0.load(Ordering::SeqCst)) == number(state)
             && !self.stop.load(Ordering::SeqCst)
         {
             gate = self

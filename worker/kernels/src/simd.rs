@@ -13,7 +13,7 @@ pub const LANES: usize = 16;
     reason = "`self` is the proof that the instructions exist, not the value that is converted"
 )]
 pub trait Simd: Copy + Send + Sync {
-    /// Rows of a matrix product whose sums are kept in registers together: 1, 2 or 4.
+    /// Rows of a matrix product whose sums are kept in registers together: 1, 2, 4, 6 or 8.
     const ROWS: usize;
     /// Tile columns likewise: 1 or 2.
     const COLUMNS: usize;

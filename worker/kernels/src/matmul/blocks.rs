@@ -168,32 +168,27 @@ impl<C: PackedCodes, Z: PackedScales> Product<'_, '_, '_, C, Z> {
         for start in (0..tiles).step_by(chunk_len) {
             let chunk = start..(start + chunk_len).min(tiles);
             let next = if chunk.end < tiles {
-                Place {
-                    column: 0,
-                    tile: chunk.end,
-                }
+                (first, chunk.end)
+            } else if first + N < self.columns.tiles.end {
+                (first + N, 0)
             } else {
-                Place { column: N, tile: 0 }
+                (self.columns.then, 0)
             };
             let room = &mut self.scratch.room;
-            room.fill(s, direct, (N, &chunk, next));
-            if matches!(C::BITS, Bits::Eight) {
-                let tiles = room.unpacked::<Z::Scaling, false>(start);
-                by_rows!(S::ROWS, panel, row, |R| pass.rows::<S, _, R, N>(
-                    s,
-                    tiles,
-                    row,
-                    chunk.clone()
-                ));
-            } else {
-                let tiles = room.unpacked::<Z::Scaling, true>(start);
-                by_rows!(S::ROWS, panel, row, |R| pass.rows::<S, _, R, N>(
-                    s,
-                    tiles,
-                    row,
-                    chunk.clone()
-                ));
-            }
+            room.fill(s, direct, (N, &chunk));
+            let mut unpacked = room.unpacked::<C, Z::Scaling>(start, self.codes);
+            let mut fetched = 0;
+            by_rows!(S::ROWS, panel, row, |R| {
+                // One column's next chunk with each group of rows: all at once would wait for one another. The last group
+                // takes what is left.
+                for column in 0..N {
+                    let now = column == fetched || (column > fetched && row + R == panel.end);
+                    let tile = (next.0 + column) * tiles + next.1;
+                    unpacked.ahead[column] = now.then_some(tile);
+                }
+                fetched += 1;
+                pass.rows::<S, _, R, N>(s, unpacked, row, chunk.clone());
+            });
         }
     }
 }

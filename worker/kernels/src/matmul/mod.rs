@@ -21,7 +21,7 @@ use super::pool::Pool;
 use super::shared::SharedSlice;
 use super::simd::{LANES, Simd};
 
-/// Rows that go through the matrix together, so that their activations stay in the second-level cache.
+/// Rows that go through the matrix together at most, so that their activations stay in the second-level cache.
 const PANEL_ROWS: usize = 128;
 
 /// The input rows of a multiplication.
@@ -85,13 +85,17 @@ pub fn linear(
     }
     let units = Units::new(parts, rows.count, pool.threads());
     let out = SharedSlice::new(out);
+    let threads = pool.threads();
     pool.run(units.count(), |unit| {
         let (panel, mut tiles) = units.unit(unit);
+        // Most likely this thread's next unit; past the last one there is no tile, and nothing is fetched.
+        let (_, mut then) = units.unit(unit + threads);
         for part in parts {
             let own = part.matrix.tile_columns();
             let columns = TileColumns {
                 matrix: part.matrix,
                 tiles: tiles.start.min(own)..tiles.end.min(own),
+                then: then.start,
                 rows,
                 panel: panel.clone(),
                 target: Target {
@@ -107,6 +111,7 @@ pub fn linear(
                 columns.compute(kernel);
             }
             tiles = tiles.start.saturating_sub(own)..tiles.end.saturating_sub(own);
+            then = then.start.saturating_sub(own)..then.end.saturating_sub(own);
         }
     });
 }
@@ -116,6 +121,7 @@ struct Units {
     tiles: usize,
     tiles_of_unit: usize,
     rows: usize,
+    rows_of_panel: usize,
 }
 
 impl Units {
@@ -127,6 +133,8 @@ impl Units {
             tiles,
             tiles_of_unit: (tiles / (threads * 8)).max(1).next_multiple_of(2),
             rows,
+            // Panels of about equal length: every one reads the whole matrix, whatever its rows.
+            rows_of_panel: rows.div_ceil(rows.div_ceil(PANEL_ROWS).max(1)).max(1),
         }
     }
 
@@ -135,13 +143,13 @@ impl Units {
     }
 
     fn count(&self) -> usize {
-        self.units_of_panel() * self.rows.div_ceil(PANEL_ROWS)
+        self.units_of_panel() * self.rows.div_ceil(self.rows_of_panel)
     }
 
     /// The rows and the tile columns, counted over all matrices, of one unit.
     fn unit(&self, unit: usize) -> (Range<usize>, Range<usize>) {
         let (panel, group) = (unit / self.units_of_panel(), unit % self.units_of_panel());
-        let rows = panel * PANEL_ROWS..((panel + 1) * PANEL_ROWS).min(self.rows);
+        let rows = panel * self.rows_of_panel..((panel + 1) * self.rows_of_panel).min(self.rows);
         let tiles = group * self.tiles_of_unit..((group + 1) * self.tiles_of_unit).min(self.tiles);
         (rows, tiles)
     }
@@ -192,6 +200,8 @@ impl Target<'_, '_> {
 struct TileColumns<'t, 'a> {
     matrix: &'t PackedMatrix,
     tiles: Range<usize>,
+    /// The tile column that is probably multiplied after these.
+    then: usize,
     rows: Rows<'t>,
     panel: Range<usize>,
     target: Target<'t, 'a>,

@@ -241,7 +241,7 @@ pub struct Direct<C, Z> {
 
 impl<C, Z> Direct<C, Z> {
     #[inline(always)]
-    fn index(&self, at: Place) -> usize {
+    pub fn index(&self, at: Place) -> usize {
         (self.first + at.column) * self.tiles + at.tile
     }
 }
@@ -301,24 +301,19 @@ impl Room {
         Room(Box::new([chunk(), chunk()]))
     }
 
-    /// Unpacks a chunk of tiles of the first `columns` columns, and says that the `next` ones will be read soon.
+    /// Unpacks a chunk of tiles of the first `columns` columns.
     #[inline(always)]
     pub fn fill<S: Simd, C: PackedCodes, Z: PackedScales>(
         &mut self,
         s: S,
         from: Direct<C, Z>,
-        (columns, chunk, next): (usize, &Range<usize>, Place),
+        (columns, chunk): (usize, &Range<usize>),
     ) {
         for (column, out) in self.0[..columns].iter_mut().enumerate() {
             let tiles = out.codes.iter_mut().zip(&mut out.scales);
             for (tile, (codes_out, scales_out)) in chunk.clone().zip(tiles) {
                 let at = Place { column, tile };
                 let codes = from.codes(s, at);
-                let next = Place {
-                    column: next.column + column,
-                    tile: next.tile + tile - chunk.start,
-                };
-                from.codes.prefetch(s, from.index(next));
                 each_group!(G, {
                     codes_out[G].0 = s.to_bytes(C::group(s, codes, G));
                 });
@@ -328,10 +323,16 @@ impl Room {
     }
 
     /// What [`Room::fill`] has put there for the chunk that begins with `first`.
-    pub fn unpacked<Z: Scaling, const SMALL: bool>(&self, first: usize) -> Unpacked<'_, Z, SMALL> {
+    pub fn unpacked<C: PackedCodes, Z: Scaling>(
+        &self,
+        first: usize,
+        packed: C,
+    ) -> Unpacked<'_, C, Z> {
         Unpacked {
             chunks: &self.0,
             first,
+            packed,
+            ahead: [None; COLUMNS],
             scaling: PhantomData,
         }
     }
@@ -339,17 +340,28 @@ impl Room {
 
 /// Unpacked before.
 #[derive(Clone, Copy)]
-pub struct Unpacked<'a, Z, const SMALL: bool> {
+pub struct Unpacked<'a, C, Z> {
     chunks: &'a [Chunk; COLUMNS],
     first: usize,
+    /// Where the tiles of the next chunk are.
+    packed: C,
+    /// By column the tile to fetch while the first one of this chunk is multiplied; with the second one goes the tile after
+    /// it, and so on. `None` where nothing is fetched.
+    pub ahead: [Option<usize>; COLUMNS],
     scaling: PhantomData<Z>,
 }
 
-impl<'a, Z: Scaling, const SMALL: bool> Tiles for Unpacked<'a, Z, SMALL> {
+impl<'a, C: PackedCodes, Z: Scaling> Tiles for Unpacked<'a, C, Z> {
     type Scaling = Z;
-    const SMALL: bool = SMALL;
+    const SMALL: bool = !matches!(C::BITS, Bits::Eight);
     type Codes<S: Simd> = &'a [Line; 8];
 
+    #[inline(always)]
+    fn soon<S: Simd>(self, s: S, at: Place) {
+        if let Some(first) = self.ahead[at.column] {
+            self.packed.prefetch(s, first + at.tile - self.first);
+        }
+    }
     #[inline(always)]
     fn codes<S: Simd>(self, _: S, at: Place) -> &'a [Line; 8] {
         &self.chunks[at.column].codes[at.tile - self.first]

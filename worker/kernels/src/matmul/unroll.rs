@@ -37,7 +37,8 @@ macro_rules! each_group {
     };
 }
 
-/// Runs the body over all rows of a panel, `$count` at a time: first `$most` (at most 8), then half of that, and so on.
+/// Runs the body over all rows of a panel, `$count` at a time: first `$most` (at most 8), then the next smaller of 8, 6, 4, 2
+/// and 1. Eight rows at the end are two fours rather than a six and a two.
 macro_rules! by_rows {
     ($most:expr, $panel:expr, $row:ident, |$count:ident| $body:expr) => {{
         let mut $row = $panel.start;
@@ -45,6 +46,11 @@ macro_rules! by_rows {
             const $count: usize = 8;
             $body;
             $row += 8;
+        }
+        while $most >= 6 && $row + 6 <= $panel.end && $row + 8 != $panel.end {
+            const $count: usize = 6;
+            $body;
+            $row += 6;
         }
         while $most >= 4 && $row + 4 <= $panel.end {
             const $count: usize = 4;

@@ -79,31 +79,79 @@ fn products_are_equal_for_every_kernel_thread_count_and_number_of_rows() {
     }
 }
 
+/// The root mean square error of results, relative to the size of the exact ones.
+fn relative_error(case: &Case, got: impl Fn(&[f32], usize, usize) -> f64) -> f64 {
+    let (n, k) = (case.matrix.n, case.matrix.k);
+    let (mut error, mut size) = (0.0, 0.0);
+    let mut w = vec![0.0; k];
+    for column in 0..n {
+        case.matrix.column(column, &mut w);
+        for row in 0..case.rows {
+            let truth = dot(&case.x[row * k..][..k], &w);
+            error += (got(&w, row, column) - truth).powi(2);
+            size += truth.powi(2);
+        }
+    }
+    (error / size).sqrt()
+}
+
+fn dot(x: &[f32], w: &[f32]) -> f64 {
+    let product = |(x, w): (&f32, &f32)| f64::from(*x) * f64::from(*w);
+    x.iter().zip(w).map(product).sum()
+}
+
 #[test]
 fn products_agree_with_f64_up_to_the_rounding_of_activations() {
     for dtype in packed_types() {
-        let (n, k, rows) = (32, 512, 9);
-        let case = case(dtype, n, k, rows);
-        let got = case.product(Kernel::detect(), 2, 0..rows);
-        let mut error = 0f64;
-        let mut size = 0f64;
-        let mut w = vec![0.0; k];
-        for column in 0..n {
-            case.matrix.column(column, &mut w);
-            for row in 0..rows {
-                let x = &case.x[row * k..][..k];
-                let truth: f64 = x
-                    .iter()
-                    .zip(&w)
-                    .map(|(x, w)| f64::from(*x) * f64::from(*w))
-                    .sum();
-                error += (f64::from(got[row * n + column]) - truth).powi(2);
-                size += truth.powi(2);
-            }
-        }
-        let relative = (error / size).sqrt();
+        let case = case(dtype, 32, 512, 9);
+        let got = case.product(Kernel::detect(), 2, 0..9);
+        let relative = relative_error(&case, |_, row, column| f64::from(got[row * 32 + column]));
         let bound = if case.matrix.quantised() { 6e-3 } else { 2e-6 };
         assert!(relative < bound, "{:?}: relative error {relative}", dtype);
+    }
+}
+
+/// Activations as llama.cpp rounds them before a product: to bytes by blocks of 32 whose scale is an f16, or, for types with
+/// super-blocks, by blocks of 256 that share one scale (`quantize_row_q8_0` and `quantize_row_q8_K` in ggml-quants.c).
+fn rounded_as_by_llama_cpp(dtype: BlockType, x: &[f32]) -> Vec<f32> {
+    let wide = dtype.block_len() == 256;
+    let rounded = |block: &[f32]| {
+        let greatest = block.iter().fold(0f32, |a, x| a.max(x.abs()));
+        let scale = greatest / 127.0;
+        let stored = match wide {
+            true => scale,
+            false => f16::from_f32(scale).to_f32(),
+        };
+        let byte = move |x: &f32| (x / scale).round().clamp(-127.0, 127.0) * stored;
+        block.iter().map(byte).collect::<Vec<f32>>()
+    };
+    let len = if wide { 256 } else { 32 };
+    x.chunks(len).flat_map(rounded).collect()
+}
+
+#[test]
+fn errors_are_no_larger_than_those_of_llama_cpps_method() {
+    let (n, k, rows) = (48, 1024, 24);
+    for dtype in packed_types().filter(|dtype| dtype.is_quantised()) {
+        let mut case = case(dtype, n, k, rows);
+        // A few activations stand out, as they do in real models.
+        for x in &mut case.x {
+            *x *= x.powi(4);
+        }
+        for (row, blocks) in case.x.chunks(k).zip(case.blocks.chunks_mut(k / 32)) {
+            quantise_row(Kernel::Scalar, row, blocks);
+        }
+        let got = case.product(Kernel::detect(), 2, 0..rows);
+        let ours = relative_error(&case, |_, row, column| f64::from(got[row * n + column]));
+        let theirs: Vec<Vec<f32>> = case
+            .x
+            .chunks(k)
+            .map(|row| rounded_as_by_llama_cpp(dtype, row))
+            .collect();
+        // Their sums are taken as exact, which favours them.
+        let theirs = relative_error(&case, |w, row, _| dot(&theirs[row], w));
+        println!("{dtype:?}: {ours:.2e}, llama.cpp's method {theirs:.2e}");
+        assert!(ours <= 1.01 * theirs, "{dtype:?}: {ours} and {theirs}");
     }
 }
 

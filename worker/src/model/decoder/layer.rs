@@ -149,10 +149,7 @@ impl LayerPass<'_> {
         chunks: &[AttentionChunk<'_>],
     ) {
         let config = self.config;
-        let (queries, stride) = (
-            config.query_width(),
-            config.query_width() + 2 * config.kv_width(),
-        );
+        let stride = config.query_width() + 2 * config.kv_width();
         let params = AttentionParams {
             heads: config.heads,
             scale: config.attention_scale,
@@ -168,6 +165,26 @@ impl LayerPass<'_> {
             (qkv, stride),
             attended,
         );
+    }
+
+    /// Goes on with these rows only, which come in ascending order.
+    pub(super) fn keep_rows(&mut self, rows: impl Iterator<Item = usize>) {
+        let (hidden, queries) = (self.config.hidden, self.config.query_width());
+        let Scratch {
+            stream, attended, ..
+        } = &mut *self.scratch;
+        self.count = 0;
+        for row in rows {
+            stream.copy_within(row * hidden..(row + 1) * hidden, self.count * hidden);
+            attended.copy_within(row * queries..(row + 1) * queries, self.count * queries);
+            self.count += 1;
+        }
+    }
+
+    /// Adds what attention gave to the stream, through its output matrix.
+    pub(super) fn project_attention(&mut self) {
+        let config = self.config;
+        let queries = config.query_width();
         let output = &self.weights.output;
         if output.matrix.quantised() {
             let Scratch {

@@ -182,12 +182,19 @@ impl<T: KvElement> Decoder<T> {
         let pairs = self.ropes[kind.rope].pairs();
         pass.queries_keys_values();
         pass.store_keys((pairs, kind.rope), &mut self.kv[layer], &step.places);
-        pass.attend(&self.kv[layer], kind.window, &step.chunks);
+        if layer + 1 < self.config.layers.len() {
+            pass.attend(&self.kv[layer], kind.window, &step.chunks);
+        } else {
+            // From here on only rows whose logits are wanted count.
+            pass.attend(&self.kv[layer], kind.window, &step.wanted);
+            pass.keep_rows(step.wanted.iter().map(|chunk| chunk.row));
+        }
+        pass.project_attention();
         pass.feed_forward();
     }
 
-    /// Logits of the rows that want them.
-    fn head(&mut self, wanted: &[usize], logits: &mut Vec<f32>) {
+    /// Logits of the first `count` rows.
+    fn head(&mut self, count: usize, logits: &mut Vec<f32>) {
         let Scratch {
             stream,
             floats,
@@ -204,23 +211,22 @@ impl<T: KvElement> Decoder<T> {
             RowsMut::new(floats, hidden),
             RowsMut::new(blocks, hidden / BLOCK),
         );
-        self.pool
-            .for_rows(wanted.len(), outputs, |row, (floats, blocks)| {
-                rms_norm(
-                    kernel,
-                    &stream[wanted[row] * hidden..][..hidden],
-                    norm,
-                    epsilon,
-                    floats,
-                );
-                if matrix.quantised() {
-                    quantise_row(kernel, floats, blocks);
-                }
-            });
+        self.pool.for_rows(count, outputs, |row, (floats, blocks)| {
+            rms_norm(
+                kernel,
+                &stream[row * hidden..][..hidden],
+                norm,
+                epsilon,
+                floats,
+            );
+            if matrix.quantised() {
+                quantise_row(kernel, floats, blocks);
+            }
+        });
         // Every value is written below.
-        logits.resize(wanted.len() * vocab, 0.0);
+        logits.resize(count * vocab, 0.0);
         let rows = Rows {
-            count: wanted.len(),
+            count,
             floats,
             stride: hidden,
             blocks,
@@ -240,7 +246,7 @@ impl<T: KvElement> Decoder<T> {
         );
         if let Some(cap) = self.config.logit_cap {
             self.pool
-                .for_rows(wanted.len(), RowsMut::new(logits, vocab), |_, row| {
+                .for_rows(count, RowsMut::new(logits, vocab), |_, row| {
                     for x in row {
                         // tanh(y) = 1 - 2 / (e^2y + 1)
                         *x = cap * (1.0 - 2.0 / (math::exp(2.0 * (*x / cap)) + 1.0));
@@ -255,6 +261,8 @@ struct Step<'a> {
     rows: usize,
     places: KvPlaces,
     chunks: Vec<AttentionChunk<'a>>,
+    /// The last token of each chunk whose logits are wanted.
+    wanted: Vec<AttentionChunk<'a>>,
 }
 
 fn grow<V: Clone + Default>(buffer: &mut Vec<V>, len: usize) {
@@ -303,18 +311,24 @@ impl<T: KvElement> StepModel for Decoder<T> {
             });
             row += len;
             if chunk.logits {
-                wanted.push(row - 1);
+                wanted.push(AttentionChunk {
+                    row: row - 1,
+                    len: 1,
+                    start: chunk.end() - 1,
+                    blocks: chunk.blocks,
+                });
             }
         }
         let pass = Step {
             rows: rows.len(),
             places,
             chunks,
+            wanted,
         };
         for layer in 0..self.config.layers.len() {
             self.layer(layer, &pass);
         }
-        self.head(&wanted, logits);
+        self.head(pass.wanted.len(), logits);
         Ok(())
     }
 }
