@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::cargo::{cargo, release_dir, run};
-use crate::{house, models, nvcc, python, services};
+use crate::{aarch64, house, models, nvcc, python, services};
 
 /// The filter that also asks for full size: the fault tests run small otherwise.
 const FAULTS: &str = "faults";
@@ -72,6 +72,7 @@ pub fn ci() -> Result<()> {
     let mut cuda = clippy("rbee/cuda");
     nvcc::stand_in(&mut cuda)?;
     run(&mut cuda)?;
+    aarch64::check()?;
     test(None)
 }
 

@@ -1,8 +1,9 @@
-//! The repository's own commands: `cargo xtask test | ci | models | bench | simulate | dist`.
+//! The repository's own commands: `cargo xtask test | ci | aarch64 | models | bench | simulate | dist`.
 //!
 //! Owns how this repository is checked and measured. It links none of the product's crates, so that it builds in seconds
 //! on a bare machine; everything it measures or drives runs as another process.
 
+mod aarch64;
 mod bench;
 mod cargo;
 mod check;
@@ -35,6 +36,8 @@ enum Command {
     },
     /// Everything that must hold before a change lands: fmt, clippy (also of the GPU feature), the house rules, then `test`
     Ci,
+    /// Check and test the kernels for 64-bit ARM under emulation, as `ci` does too
+    Aarch64,
     /// Fetch the test models and say where they are
     Models,
     /// Measure on this machine
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Test { filter } => check::test(filter.as_deref()),
         Command::Ci => check::ci(),
+        Command::Aarch64 => aarch64::check(),
         Command::Models => models::fetch_all().map(|_| ()),
         Command::Bench { subject } => bench::run(subject),
         Command::Dist(dist) => dist::run_dist(&dist),

@@ -1,4 +1,4 @@
-//! The servers that tests start: Redis, Postgres and OpenSSH. What is missing is installed where that is allowed.
+//! The programs that tests start: Redis, Postgres, OpenSSH. What is missing is installed where that is allowed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,8 +8,11 @@ use anyhow::{Result, bail, ensure};
 use crate::cargo::run;
 use crate::say;
 
-/// Programs that tests start, with Debian's package of each.
-const PROGRAMS: [(&str, &str); 10] = [
+/// A program, or a file by its whole path, with Debian's package of it.
+type Program = (&'static str, &'static str);
+
+/// What tests of the whole start.
+const PROGRAMS: [Program; 10] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("postgres", "postgresql"),
@@ -25,9 +28,17 @@ const PROGRAMS: [(&str, &str); 10] = [
 /// Sees to it that every server program is there.
 ///
 /// # Errors
-/// When one is missing and cannot be installed: the error names the command that would do it.
+/// As [`ensure_installed`].
 pub fn ensure_all() -> Result<()> {
-    let missing = missing();
+    ensure_installed(&PROGRAMS, "the tests")
+}
+
+/// Sees to it that the programs are there, which `who` needs.
+///
+/// # Errors
+/// When one is missing and cannot be installed: the error names the command that would do it.
+pub fn ensure_installed(programs: &[Program], who: &str) -> Result<()> {
+    let missing = missing(programs);
     if missing.is_empty() {
         return Ok(());
     }
@@ -39,12 +50,12 @@ pub fn ensure_all() -> Result<()> {
     if !root || find("apt-get").is_none() {
         let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
         bail!(
-            "the tests need {}: install it with `{command}` as root, or with this system's package manager, and put it on PATH",
+            "{who} need {}: install it with `{command}` as root, or with this system's package manager, and put it on PATH",
             names.join(", ")
         );
     }
     say(&format!(
-        "the tests need servers that are not installed: {command}"
+        "{who} need programs that are not installed: {command}"
     ))?;
     run(Command::new("apt-get").arg("update"))?;
     let mut install = Command::new("apt-get");
@@ -54,15 +65,15 @@ pub fn ensure_all() -> Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive");
     run(&mut install)?;
     ensure!(
-        self::missing().is_empty(),
+        self::missing(programs).is_empty(),
         "`{command}` ended well, and the programs are still not there"
     );
     Ok(())
 }
 
-fn missing() -> Vec<(&'static str, &'static str)> {
-    let absent = |(name, _): &(&'static str, &'static str)| find(name).is_none();
-    PROGRAMS.into_iter().filter(absent).collect()
+fn missing(programs: &[Program]) -> Vec<Program> {
+    let absent = |(name, _): &Program| find(name).is_none();
+    programs.iter().copied().filter(absent).collect()
 }
 
 /// On PATH, where servers lie that users do not call, or where Debian keeps the programs of each Postgres version.

@@ -48,7 +48,7 @@ fn devices() -> Finding {
         (1, _) => Finding::warn(
             what,
             found,
-            "this processor lacks AVX2 (or NEON kernels do not exist yet): answers come slowly",
+            "there are fast kernels for x86-64 with AVX2 and for 64-bit ARM, not for this processor: answers come slowly",
         ),
         (_, Some((_, name))) => Finding::ok(what, format!("{found}; {name} is there{}", gpu_use())),
         (_, None) => Finding::ok(what, found),
