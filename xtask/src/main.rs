@@ -8,6 +8,7 @@ mod cargo;
 mod check;
 mod dist;
 mod house;
+mod leftovers;
 mod models;
 mod nvcc;
 mod python;
