@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
@@ -137,6 +138,26 @@ pub enum Command {
 /// The command line as it is shown: what stands behind the flags breaks where the terminal ends, not where the source does.
 pub fn command_line() -> clap::Command {
     flowing(Cli::command())
+}
+
+/// What is given. Prints help and version and ends with exit 0, or with exit 2 for a wrong command line, without a word of
+/// flags that the help does not show either.
+pub fn matches_of(line: clap::Command) -> clap::ArgMatches {
+    let hidden = hidden_flags(&line);
+    line.try_get_matches().unwrap_or_else(|mut error| {
+        let suggested = error.get(ContextKind::SuggestedArg);
+        if matches!(suggested, Some(ContextValue::String(flag)) if hidden.contains(flag)) {
+            error.remove(ContextKind::SuggestedArg);
+        }
+        error.exit()
+    })
+}
+
+fn hidden_flags(command: &clap::Command) -> Vec<String> {
+    let hidden = command.get_arguments().filter(|flag| flag.is_hide_set());
+    let own = hidden.filter_map(|flag| Some(format!("--{}", flag.get_long()?)));
+    let below = command.get_subcommands().flat_map(hidden_flags);
+    own.chain(below).collect()
 }
 
 fn flowing(command: clap::Command) -> clap::Command {

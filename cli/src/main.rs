@@ -31,6 +31,7 @@ mod models_home;
 mod moment;
 mod node_host;
 mod node_shelf;
+mod orphan;
 mod output;
 mod paths;
 mod placing_args;
@@ -42,6 +43,7 @@ mod sampling_args;
 mod schedule_settings;
 mod seconds;
 mod secrets;
+mod server_lock;
 mod server_models;
 mod server_token;
 mod service;
@@ -85,7 +87,7 @@ fn told(talk: &Talk, failure: &Failure) -> ProcessExitCode {
 /// What the user asks for: the command line, and what it leaves open from the configuration file. Prints help and version
 /// and ends with exit 0, or with exit 2 for a wrong command line.
 fn command_line() -> Result<Cli, Failure> {
-    let given = args::command_line().get_matches();
+    let given = args::matches_of(args::command_line());
     let command = given.subcommand_name().unwrap_or_default();
     let filled = Config::load().and_then(|config| {
         if let Some(file) = &config.file {
@@ -94,7 +96,7 @@ fn command_line() -> Result<Cli, Failure> {
         config.fill(args::command_line(), command)
     });
     let matches = match filled {
-        Ok(line) => line.get_matches(),
+        Ok(line) => args::matches_of(line),
         Err(failure) if config::must_be_sound(command) => return Err(failure),
         // It works without the file, and says itself what is wrong there.
         Err(_) => given,

@@ -1,5 +1,6 @@
 //! Certificates of a test's own authority: one for servers on this machine, one for their clients.
 
+use crate::folder;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::path::PathBuf;
 
@@ -17,7 +18,7 @@ impl Default for Certificates {
 impl Certificates {
     /// Makes them.
     pub fn new() -> Certificates {
-        let dir = tempfile::tempdir().expect("a temporary folder can be made");
+        let dir = folder::temporary();
         let mut authority = params("authority", &[]);
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(authority, key()).expect("it can be signed");

@@ -5,6 +5,7 @@
 //! A test that cannot have its server fails.
 
 pub mod certificates;
+pub mod folder;
 pub mod postgres;
 pub mod process;
 pub mod redis;

@@ -1,5 +1,6 @@
 //! A Postgres server, with as many databases as tests want.
 
+use crate::folder;
 use crate::process::{Server, free_port, program};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -10,7 +11,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The longest that a start may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A Postgres of its own. Stopping and starting it again keeps its data and its port.
 pub struct Postgres {
@@ -35,10 +36,7 @@ impl Postgres {
 
     /// Starts one with more settings, such as `-c max_connections=20`.
     pub fn with(settings: &[&str]) -> Postgres {
-        let dir = tempfile::Builder::new()
-            .prefix("rbee-pg")
-            .tempdir()
-            .expect("a temporary folder can be made");
+        let dir = folder::temporary();
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(dir.path(), open).expect("the folder's mode can be set");
         let data = dir.path().join("data");
@@ -166,10 +164,7 @@ fn new_data() -> PathBuf {
     let uid = rustix::process::getuid().as_raw();
     let kept = std::env::temp_dir().join(format!("rbee-{version}-{uid}"));
     if !kept.is_dir() {
-        let dir = tempfile::Builder::new()
-            .prefix("rbee-pg-new")
-            .tempdir()
-            .expect("a temporary folder can be made");
+        let dir = folder::temporary();
         if let Some((uid, gid)) = user() {
             chown(dir.path(), Some(uid), Some(gid)).expect("root can give a folder away");
         }

@@ -1,9 +1,18 @@
 //! A server process that ends with the test process, however that ends.
 
 use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
+
+/// Tests take ports from here on: above those of the usual servers.
+const LOWEST_PORT: u16 = 10_240;
+/// Where the range of outgoing connections begins if nothing else is set.
+const USUAL_FIRST_OUTGOING_PORT: u16 = 32_768;
+/// How far apart processes begin to look for a port.
+const PORTS_A_PROCESS: usize = 64;
 
 /// Starts the server, says its process id, and ends it when the pipe from the test closes.
 const KEEPER: &str = r#""$@" & server=$!; echo $server; read _; kill -KILL $server 2>/dev/null; wait $server 2>/dev/null"#;
@@ -87,13 +96,33 @@ impl Drop for Server {
     }
 }
 
-/// A TCP port that nothing listened on just now.
+/// A TCP port of this machine that nothing listens on. No other test gets it as long as this process lives, and the system
+/// gives it to no outgoing connection: whoever is started on it, and started again, finds it free.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port can be had");
-    listener
-        .local_addr()
-        .expect("a listener has an address")
-        .port()
+    // The UDP port of the same number, which nothing else here uses, says that a test has it.
+    static CLAIMED: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
+    let mut claimed = CLAIMED.lock().expect("no test panics there");
+    let ports = LOWEST_PORT..first_outgoing_port().max(LOWEST_PORT + 1);
+    // Processes begin at different places, so that they seldom meet.
+    let begin = std::process::id() as usize * PORTS_A_PROCESS % ports.len();
+    let mut candidates = ports.clone().cycle().skip(begin + claimed.len());
+    for port in candidates.by_ref().take(ports.len()) {
+        let address = (Ipv4Addr::LOCALHOST, port);
+        if let Ok(claim) = UdpSocket::bind(address)
+            && TcpListener::bind(address).is_ok()
+        {
+            claimed.push(claim);
+            return port;
+        }
+    }
+    panic!("no port is free between {} and {}", ports.start, ports.end);
+}
+
+/// The system takes ports from here on for connections that name none.
+fn first_outgoing_port() -> u16 {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let first = (range.ok()).and_then(|range| range.split_whitespace().next()?.parse().ok());
+    first.unwrap_or(USUAL_FIRST_OUTGOING_PORT)
 }
 
 /// A program on PATH, or in one of `folders`.

@@ -1,13 +1,14 @@
 //! A Redis server without persistence.
 
 use crate::certificates::Certificates;
+use crate::folder;
 use crate::process::{Server, free_port, program};
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The longest that a start may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A Redis of its own. Stopping and starting it again loses everything and keeps the port.
 pub struct Redis {
@@ -62,7 +63,7 @@ impl Redis {
             scheme,
             arguments: listens.into_iter().chain(settings).collect(),
             server: None,
-            dir: tempfile::tempdir().expect("a temporary folder can be made"),
+            dir: folder::temporary(),
         };
         redis.up();
         redis

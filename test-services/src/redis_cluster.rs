@@ -5,8 +5,8 @@ use crate::redis::{Redis, until};
 
 /// Slots of every cluster.
 const SLOTS: usize = 16_384;
-/// Milliseconds without an answer after which a member counts as gone.
-const NODE_TIMEOUT_MS: &str = "1000";
+/// Milliseconds without an answer after which a member counts as gone: longer than a busy machine makes it wait.
+const NODE_TIMEOUT_MS: &str = "4000";
 
 /// The cluster's members.
 pub struct RedisCluster {

@@ -1,10 +1,11 @@
 //! A Redis master with a replica, and Sentinels that watch over them.
 
+use crate::folder;
 use crate::process::{Server, free_port, program};
 use crate::redis::{Redis, until};
 
-/// Milliseconds without an answer after which the master counts as gone.
-const DOWN_AFTER_MS: u32 = 500;
+/// Milliseconds without an answer after which the master counts as gone: longer than a busy machine makes it wait.
+const DOWN_AFTER_MS: u32 = 3_000;
 /// Milliseconds after which a failover that does not go on is tried again.
 const FAILOVER_TIMEOUT_MS: u32 = 3_000;
 /// How many Sentinels must agree that the master is gone.
@@ -41,7 +42,7 @@ impl Sentinels {
         until(replica.port(), &["INFO", "replication"], |info| {
             info.contains("master_link_status:up")
         });
-        let dir = tempfile::tempdir().expect("a temporary folder can be made");
+        let dir = folder::temporary();
         let name = Sentinels::MASTER;
         let (mut ports, mut sentinels) = (Vec::new(), Vec::new());
         for at in 0..SENTINELS {

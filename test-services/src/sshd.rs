@@ -2,6 +2,7 @@
 //!
 //! Whoever logs in is the user that runs the tests, in a home of the test's own.
 
+use crate::folder;
 use crate::process::{Server, free_port, program};
 use std::fs::Permissions;
 use std::net::{Ipv4Addr, TcpStream};
@@ -11,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The longest that a start may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Where a server that root starts keeps what it must not write.
 const SEPARATION: &str = "/run/sshd";
 
@@ -40,10 +41,7 @@ impl Sshd {
         address: Ipv4Addr,
         prefix: &[String],
     ) -> Sshd {
-        let dir = tempfile::Builder::new()
-            .prefix("rbee-sshd")
-            .tempdir()
-            .expect("a temporary folder can be made");
+        let dir = folder::temporary();
         for key in ["host_key", "user_key"] {
             let made = Command::new(program("ssh-keygen", &[]))
                 .args(["-q", "-t", "ed25519", "-N", "", "-f"])

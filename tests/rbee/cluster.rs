@@ -347,7 +347,7 @@ fn status_says_why_a_batch_waits() {
     let model = small_model(&ModelSpec::qwen3());
     let model = model.path.to_str().expect("the path is a text");
     let mut cluster = Cluster::new();
-    let serve = cluster.serve(&["--lease-ms", "1000", "--sweep-ms", "100"]);
+    let serve = cluster.serve(&["--lease-ms", "6000", "--sweep-ms", "100"]);
     let prompts = prompts::short(1_500, 40);
     let id = cluster.submit(&prompts, &["--model", model]);
     until_waits(&cluster, &id, "no node is alive");
@@ -361,7 +361,7 @@ fn status_says_why_a_batch_waits() {
 
     let lease = [
         "--lease-ms",
-        "1000",
+        "6000",
         "--heartbeat-ms",
         "100",
         "--slots",

@@ -10,6 +10,21 @@ use rbee_tests::spec::ModelSpec;
 use rbee_tests::to_gguf::BlockTypes;
 use rbee_worker::engine::{EngineJob, EngineOptions, TextFace};
 
+/// Blocks that [`crowd`] does not fit into.
+const FEW: usize = 10;
+
+/// Six choices that enter in one step: five of them or more run at once, and each grows to three blocks at least.
+fn crowd() -> EngineJob {
+    let params = Params {
+        max_tokens: 80,
+        temperature: 1.0,
+        ignore_eos: true,
+        n: 6,
+        ..Params::default()
+    };
+    job(100, "river", params)
+}
+
 fn jobs() -> Vec<EngineJob> {
     let mut random = Random::new(23);
     (0..24)
@@ -34,7 +49,7 @@ fn jobs() -> Vec<EngineJob> {
         .collect()
 }
 
-/// The results under these settings, with the jobs in a shuffled order and at most this many KV blocks.
+/// The results under these settings, with the jobs in a shuffled order behind the crowd and at most this many KV blocks.
 fn results(
     model: &OnDisk,
     options: EngineOptions,
@@ -50,13 +65,12 @@ fn results(
         model: loaded.model,
         blocks,
     };
-    let shared = options.share_prefixes;
     let mut jobs = jobs();
     Random::new(seed).shuffle(&mut jobs);
     let mut answering = Answering::start(Box::new(few), text, options);
+    answering.begin(crowd());
     let results = answering.answers(jobs);
-    // Shared beginnings take fewer blocks.
-    if blocks <= 10 && !shared {
+    if blocks <= FEW {
         assert!(
             answering.preemptions() > 0,
             "{blocks} blocks were enough, so nothing is preempted"
@@ -88,8 +102,8 @@ fn slots_chunks_order_and_preemption_change_no_result() {
             (8, 0, usize::MAX),
             (3, 1, 60),
             (8, 7, 24),
-            (8, 33, 10),
-            (8, 33, 10),
+            (8, 33, FEW),
+            (8, 33, FEW),
         ]
         .into_iter()
         .enumerate()

@@ -1,7 +1,6 @@
 //! `rbee infer`: one answer on the terminal, as it comes.
 
-use std::time::Duration;
-
+use rbee_tests::cluster::PATIENCE;
 use rbee_tests::process::Home;
 use rbee_tests::{test_models, wait};
 use serde_json::json;
@@ -51,7 +50,7 @@ fn text_comes_before_the_end() {
         "400",
     ];
     let mut running = home.rbee(arguments).start();
-    wait::until("the first text", Duration::from_secs(60), || {
+    wait::until("the first text", PATIENCE, || {
         (!running.stdout().is_empty()).then_some(())
     });
     assert!(

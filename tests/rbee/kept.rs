@@ -1,7 +1,8 @@
 //! What is kept: list, status, export, verify.
 
+use rbee_tests::cluster::PATIENCE;
 use rbee_tests::process::Home;
-use rbee_tests::prompts;
+use rbee_tests::{prompts, wait};
 
 fn finished() -> Home {
     let home = Home::new();
@@ -67,7 +68,6 @@ fn verify_recomputes_and_finds_the_same_bytes() {
 
 #[test]
 fn unfinished_batch_exports_what_there_is_and_says_what_is_missing() {
-    use std::time::Duration;
     let home = Home::new();
     home.write("in.jsonl", prompts::short(200, 10));
     let arguments = [
@@ -79,11 +79,12 @@ fn unfinished_batch_exports_what_there_is_and_says_what_is_missing() {
         "stub",
         "--slots",
         "2",
+        // All of it takes minutes: it goes on while this looks.
         "--stub-token-us",
-        "2000",
+        "200000",
     ];
     let running = home.rbee(arguments).start();
-    let export = rbee_tests::wait::until("some results", Duration::from_secs(60), || {
+    let export = wait::until("some results", PATIENCE, || {
         let export = home.rbee(["export", "last"]).run();
         (export.stdout.iter().filter(|byte| **byte == b'\n').count() > 3).then_some(export)
     });

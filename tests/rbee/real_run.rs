@@ -1,28 +1,13 @@
 //! `rbee run` with the real model: the same bytes whatever the slots, threads and chunks, and after any kill.
 
-use std::time::Duration;
-
-use rbee_tests::process::{Home, Rbee};
-use rbee_tests::{prompts, test_models, wait};
+use rbee_tests::process::Home;
+use rbee_tests::{prompts, run, test_models};
 use serde_json::{Value as Json, json};
-
-fn run(home: &Home, flags: &[&str]) -> Rbee {
-    let model = test_models::smollm2();
-    let fixed = [
-        "run",
-        "in.jsonl",
-        "-o",
-        "out.jsonl",
-        "--model",
-        model.to_str().unwrap(),
-    ];
-    home.rbee(fixed.iter().chain(flags))
-}
 
 fn results(input: &str, flags: &[&str]) -> String {
     let home = Home::new();
     home.write("in.jsonl", input);
-    run(&home, flags).exits(0);
+    run::real(&home, flags).exits(0);
     home.read("out.jsonl")
 }
 
@@ -74,11 +59,11 @@ fn little_memory_preempts_and_changes_no_byte() {
     let right = results(&input, &[]);
     let home = Home::new();
     home.write("in.jsonl", &input);
-    let ended = run(&home, &["--memory", "64K"]).run();
+    let ended = run::real(&home, &["--memory", "64K"]).run();
     assert_eq!(ended.code, Some(1), "{ended}");
     ended.says("memory");
     let needed = smallest_memory(&home);
-    run(&home, &["--memory", &needed]).exits(0);
+    run::real(&home, &["--memory", &needed]).exits(0);
     assert!(home.read("out.jsonl") == right, "with {needed} of memory");
 }
 
@@ -86,7 +71,7 @@ fn little_memory_preempts_and_changes_no_byte() {
 fn smallest_memory(home: &Home) -> String {
     let fits = |megabytes: u64| {
         let memory = format!("{megabytes}M");
-        let ended = run(
+        let ended = run::real(
             home,
             &[
                 "--memory",
@@ -120,29 +105,14 @@ fn killed_run_of_the_real_model_resumes_to_the_same_bytes() {
     let right = results(&input, &[]);
     let home = Home::new();
     home.write("in.jsonl", &input);
-    let finished = || {
-        let ended = home.rbee(["status", "last", "--json"]).run();
-        if ended.code == Some(0) {
-            ended.json()["request_counts"]["completed"]
-                .as_u64()
-                .unwrap_or(0)
-        } else {
-            0
-        }
-    };
     for jobs in [1, 7, 15] {
-        let mut running = run(&home, &["--slots", "4"]).start();
-        wait::until("jobs to end", Duration::from_secs(120), || {
-            (running.has_ended() || finished() >= jobs).then_some(())
+        let mut running = run::real(&home, &["--slots", "4"]).start();
+        running.stopped_once("jobs have ended", || {
+            (run::finished(&home) >= jobs).then_some(())
         });
-        let ended = running.kill();
-        assert_ne!(
-            ended.code,
-            Some(0),
-            "it ended before it was killed: {ended}"
-        );
+        running.kill();
     }
-    run(&home, &[]).exits(0);
+    run::real(&home, &[]).exits(0);
     assert!(home.read("out.jsonl") == right);
 }
 
@@ -253,7 +223,7 @@ fn a_prompt_longer_than_the_context_is_that_lines_error() {
     ];
     let home = Home::new();
     home.write("in.jsonl", prompts::jsonl(&lines));
-    run(&home, &[]).exits(3);
+    run::real(&home, &[]).exits(3);
     let found = home.lines("out.jsonl");
     assert!(found[0]["error"]["message"].is_string(), "{}", found[0]);
     assert!(found[1]["text"].is_string());

@@ -2,13 +2,14 @@
 
 use rbee_tests::cluster::Cluster;
 use rbee_tests::process::Home;
+use rbee_tests::run::finished;
 use rbee_tests::server::{Server, run_alone};
 use rbee_tests::{prompts, test_models, wait};
 use serde_json::{Value as Json, json};
 use std::time::Duration;
 
 const STUB: [&str; 2] = ["--engine", "stub"];
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn line(at: usize, word: &str) -> Json {
     match at % 3 {
@@ -95,22 +96,13 @@ fn jobs_without_an_answer_are_computed() {
     let home = Home::new();
     home.write("a.jsonl", prompts::short(40, 8));
     // Stopped in the middle: some have an answer and some have none.
-    let slow = ["run", "a.jsonl", "--stub-token-us", "8000", "--slots", "2"];
+    let slow = ["run", "a.jsonl", "--stub-token-us", "60000", "--slots", "2"];
     let mut running = home.rbee(slow.iter().chain(&STUB)).start();
-    let done = || {
-        let ended = home.rbee(["status", "last", "--json"]).run();
-        match ended.code {
-            Some(0) => ended.json()["request_counts"]["completed"]
-                .as_u64()
-                .unwrap_or(0),
-            _ => 0,
-        }
-    };
     wait::until("some answers", PATIENCE, || {
-        (running.has_ended() || done() >= 10).then_some(())
+        (running.has_ended() || finished(&home) >= 10).then_some(())
     });
     running.kill();
-    let kept = done();
+    let kept = finished(&home);
     let again = home.rbee(["rerun", "last", "a.jsonl", "-o", "again.out", "--json"]);
     let again = again.exits(0).json();
     assert_eq!(again["run"]["taken_over"], kept);

@@ -5,13 +5,14 @@ use std::time::Duration;
 use rbee_tests::process::{Home, Rbee, Running};
 use rbee_tests::prompts;
 use rbee_tests::random::Random;
+use rbee_tests::run::finished;
 use rbee_tests::wait;
 use serde_json::Value as Json;
 
 const JOBS: usize = 300;
-/// A token takes so long that a run of all jobs takes some seconds, and can be stopped in the middle.
-const SLOW_US: u32 = 3000;
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A token takes so long that a run of all jobs takes half a minute, and is in the middle when something is done to it.
+const SLOW_US: u32 = 30_000;
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The run under test: 300 jobs of up to 12 tokens.
 fn run(home: &Home, token_us: u32) -> Rbee {
@@ -35,17 +36,6 @@ fn undisturbed() -> String {
     home.write("in.jsonl", prompts::short(JOBS, 12));
     run(&home, 0).exits(0);
     home.read("out.jsonl")
-}
-
-/// How many jobs of the last batch have ended, as `rbee status` says; none while there is no batch.
-fn finished(home: &Home) -> u64 {
-    let ended = home.rbee(["status", "last", "--json"]).run();
-    if ended.code != Some(0) {
-        return 0;
-    }
-    let status: Json = ended.json();
-    let counts = &status["request_counts"];
-    counts["completed"].as_u64().unwrap_or(0) + counts["failed"].as_u64().unwrap_or(0)
 }
 
 /// Start the run and wait until at least this many jobs have ended.
@@ -80,7 +70,7 @@ fn killed_run_resumes_to_the_same_bytes_wherever_it_was_killed() {
         before = now;
         assert!(kills < 100, "the run never ends");
     }
-    assert!(kills >= 5, "killed only {kills} times");
+    assert!(kills >= 3, "killed only {kills} times");
     assert_eq!(home.read("out.jsonl"), right);
 }
 

@@ -106,8 +106,13 @@ fn server_and_run_share_a_store_and_neither_touches_the_others_batch() {
         "run.out.jsonl",
         "--engine",
         "stub",
+        "--slots",
+        "4",
+        // It goes on while commands are refused.
+        "--stub-token-us",
+        "30000",
     ];
-    let running = home.rbee(flags.iter().chain(&SLOW)).start();
+    let running = home.rbee(flags).start();
     let of_run = wait::until("the run's batch", PATIENCE, || {
         let listed = server.rbee(&home, ["list", "--json"]).exits(0);
         let lines: Vec<Json> = (listed.text().lines())

@@ -13,7 +13,7 @@ use rbee_tests::to_gguf::{BlockTypes, to_gguf};
 use rbee_tests::to_safetensors::write_safetensors;
 use rbee_worker::model::{LoadOptions, load};
 
-const EACH: Duration = Duration::from_secs(5);
+const EACH: Duration = Duration::from_secs(60);
 
 fn options() -> LoadOptions {
     LoadOptions {

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::sync::{Arc, Mutex};
 
+use rbee_test_services::process::free_port;
 use rbee_tests::cluster::{Cluster, PATIENCE, TOKEN, ends_well, listening};
 use rbee_tests::events::{Event, Events};
 use rbee_tests::process::{Home, Rbee, Running};
 use rbee_tests::wait;
 use serde_json::{Value as Json, json};
 
-/// What all parts of a cluster with quick leases are started with.
-const QUICK: [&str; 4] = ["--lease-ms", "2000", "--engine", "stub"];
+/// What all parts of a cluster are started with: leases that a busy machine keeps, and that end while a test waits.
+const QUICK: [&str; 4] = ["--lease-ms", "10000", "--engine", "stub"];
 /// Microseconds a token.
 const SLOW: &str = "4000";
 
@@ -131,7 +132,7 @@ impl Reader {
 }
 
 fn watchers_of_a_job_get_every_token_once(site: &Site<'_>) {
-    let id = site.submit(&(long("one", 500) + &long("two", 30)));
+    let id = site.submit(&(long("one", 1_500) + &long("two", 30)));
     let mut events = site.job_events(&id, 0, None);
     let mut early = Reader::default();
     early.until_tokens(&mut events, 40);
@@ -147,7 +148,7 @@ fn watchers_of_a_job_get_every_token_once(site: &Site<'_>) {
     early.until_end(&mut site.job_events(&id, 0, Some(&last)));
     late.until_end(&mut late_events);
     let stored = site.results(&id)[0]["text"].as_str().unwrap().to_owned();
-    assert_eq!(early.next, 500, "all tokens are accounted for");
+    assert_eq!(early.next, 1_500, "all tokens are accounted for");
     assert_eq!((early.text, early.resets), (stored.clone(), 0));
     assert_eq!((late.text, late.resets), (stored.clone(), 0));
     assert_eq!(early.end.unwrap()["result"]["text"], stored);
@@ -219,7 +220,7 @@ fn results_of_a_batch_come_once_in_order(site: &Site<'_>) {
 fn the_command_watches_in_a_pipe(site: &Site<'_>) {
     let id = site.submit(
         &(0..8)
-            .map(|at| long(&format!("q{at}"), 60 + at))
+            .map(|at| long(&format!("q{at}"), 1_500 + at))
             .collect::<String>(),
     );
     let all = site.rbee(&["watch", &id, "--all"]).exits(0);
@@ -259,7 +260,7 @@ fn the_command_watches_in_a_pipe(site: &Site<'_>) {
 }
 
 fn the_end_of_a_watcher_changes_nothing(site: &Site<'_>) {
-    let id = site.submit(&(long("kept", 400) + &long("kept too", 300)));
+    let id = site.submit(&(long("kept", 4_000) + &long("kept too", 300)));
     let killed = site.rbee(&["watch", &id, "--job", "0"]).start();
     let told = wait::until("some text", PATIENCE, || {
         let said = killed.stdout();
@@ -364,7 +365,7 @@ fn text_goes_on_without_a_repetition_when_its_node_is_killed() {
         ("two", slow_worker(&cluster, "two")),
     ]);
     let site = site(&cluster);
-    let id = site.submit(&long("moved", 600));
+    let id = site.submit(&long("moved", 3_000));
     let mut events = site.job_events(&id, 0, None);
     let mut reader = Reader::default();
     reader.until_tokens(&mut events, 100);
@@ -382,10 +383,10 @@ fn text_goes_on_without_a_repetition_when_its_node_is_killed() {
 #[test]
 fn watching_goes_on_when_the_server_is_started_again() {
     let mut cluster = Cluster::new();
-    let serve = cluster.serve(&QUICK);
+    let address = format!("127.0.0.1:{}", free_port());
+    let serve = cluster.serve_at(&address, &QUICK, &[]);
     let worker = slow_worker(&cluster, "one");
-    let address = cluster.url.trim_start_matches("http://").to_owned();
-    let id = site(&cluster).submit(&long("on and on", 900));
+    let id = site(&cluster).submit(&long("on and on", 3_000));
     let watching = site(&cluster).rbee(&["watch", &id, "--job", "0"]).start();
     wait::until("some text", PATIENCE, || {
         watching.stdout().contains("\"text\"").then_some(())
@@ -431,7 +432,9 @@ fn nobody_watching_costs_no_message() {
     let id = site.submit(&long("watched", 1_500));
     let mut reader = Reader::default();
     reader.until_end(&mut site.job_events(&id, 0, None));
-    assert!(texts() > 0);
+    wait::until("what the monitor saw", PATIENCE, || {
+        (texts() > 0).then_some(())
+    });
     ends_well(worker);
     ends_well(serve.process);
 }

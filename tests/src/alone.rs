@@ -150,7 +150,6 @@ impl Drop for Alone {
     fn drop(&mut self) {
         if let Some(serve) = self.serve.take() {
             println!("{}\n{}", self.said.join("\n---\n"), serve.stderr());
-            serve.abandon();
         }
     }
 }

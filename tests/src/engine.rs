@@ -34,18 +34,36 @@ pub fn job(id: u64, text: &str, params: Params) -> EngineJob {
 pub struct Answering {
     engine: Engine,
     events: tokio::sync::mpsc::Receiver<EngineEvent>,
+    /// Jobs that run already, whose answers are still to come.
+    begun: usize,
 }
 
 impl Answering {
     pub fn start(model: Box<dyn StepModel>, text: TextFace, options: EngineOptions) -> Answering {
         let (sender, events) = tokio::sync::mpsc::channel(EVENTS);
         let engine = Engine::start(model, text, options, sender).expect("the engine starts");
-        Answering { engine, events }
+        Answering {
+            engine,
+            events,
+            begun: 0,
+        }
     }
 
-    /// What the engine stored for each job, by the jobs' numbers, submitted in the order given.
+    /// Submits a job to an idle engine and waits until it runs: all others are younger, and all of its choices run
+    /// before any of theirs.
+    pub fn begin(&mut self, job: EngineJob) {
+        self.engine.submit(job).expect("the engine takes the job");
+        self.begun += 1;
+        match self.events.blocking_recv() {
+            Some(EngineEvent::Started { .. }) => {}
+            other => panic!("the job did not start: {other:?}"),
+        }
+    }
+
+    /// What the engine stored for each job, by the jobs' numbers, submitted in the order given; for those that were begun
+    /// before too.
     pub fn answers(&mut self, jobs: Vec<EngineJob>) -> Vec<(u64, ResultRecord)> {
-        let count = jobs.len();
+        let count = jobs.len() + std::mem::take(&mut self.begun);
         for job in jobs {
             self.engine.submit(job).expect("the engine takes the job");
         }

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use crate::cluster::TOKEN;
 
 /// The longest silence; a server says that it lives more often.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// One event.
 #[derive(Clone, Debug)]

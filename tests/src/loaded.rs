@@ -75,7 +75,7 @@ pub struct OnDisk {
 impl OnDisk {
     pub fn new(spec: &ModelSpec, types: BlockTypes) -> OnDisk {
         let checkpoint = Checkpoint::random(spec);
-        let dir = tempfile::tempdir().expect("a temporary folder can be made");
+        let dir = rbee_test_services::folder::temporary();
         let path = dir.path().join(format!("{}.gguf", spec.name));
         to_gguf(&checkpoint, types)
             .write(&path)

@@ -2,19 +2,26 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rbee_test_services::folder;
 use serde_json::Value as Json;
 
+use crate::tree::{Tree, resident_bytes};
 use crate::wait;
 use crate::workload::size;
+
+pub use crate::tree::{signal, tree};
 
 /// The longest that one command of a test may take on a slow, shared machine, and one with a million lines.
 const PATIENCE: Duration = Duration::from_secs(300);
 const PATIENCE_AT_FULL_SIZE: Duration = Duration::from_secs(1200);
+
+/// How long a process runs between two stops.
+const BETWEEN_STOPS: Duration = Duration::from_millis(100);
 
 /// Nothing listens there: no test reaches a model hub by accident.
 const DEAD_ENDPOINT: &str = "http://127.0.0.1:9";
@@ -63,7 +70,7 @@ impl Default for Home {
 impl Home {
     pub fn new() -> Home {
         Home {
-            dir: tempfile::tempdir().expect("a temporary folder can be made"),
+            dir: folder::temporary(),
         }
     }
 
@@ -191,12 +198,15 @@ impl Rbee {
             .command
             .spawn()
             .unwrap_or_else(|error| panic!("{shown}: {error}"));
-        let mut stdin = child.stdin.take().expect("stdin is a pipe");
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let stderr = child.stderr.take();
+        let child = Tree::of(child);
+        let mut stdin = stdin.expect("stdin is a pipe");
         let input = self.input;
         // A child that does not read its input closes the pipe; that is no failure of the test.
         std::thread::spawn(move || stdin.write_all(&input));
-        let stdout = Output::read(child.stdout.take().expect("stdout is a pipe"));
-        let stderr = Output::read(child.stderr.take().expect("stderr is a pipe"));
+        let stdout = Output::read(stdout.expect("stdout is a pipe"));
+        let stderr = Output::read(stderr.expect("stderr is a pipe"));
         Running {
             child,
             shown,
@@ -252,9 +262,9 @@ impl Output {
     }
 }
 
-/// A process that runs.
+/// A process that runs, and ends with this at the latest: whoever wants to speak to a server keeps it.
 pub struct Running {
-    child: Child,
+    child: Tree,
     shown: String,
     stdout: Output,
     stderr: Output,
@@ -263,7 +273,7 @@ pub struct Running {
 
 impl Running {
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.pid()
     }
 
     /// What it has written to stderr so far.
@@ -278,42 +288,53 @@ impl Running {
 
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
-        self.child
-            .try_wait()
-            .expect("a child can be waited for")
-            .is_some()
+        self.child.try_wait().is_some()
     }
 
     /// `kill -9` of the process and of what it started.
     pub fn kill(mut self) -> Ended {
-        for pid in tree(self.pid()).into_iter().skip(1) {
-            signal("KILL", pid);
+        if !self.has_ended() {
+            self.child.kill();
         }
-        self.child.kill().expect("a child can be killed");
         self.wait()
     }
 
     /// `kill -9` of the process alone: what it started must notice.
-    pub fn kill_parent(mut self) -> Ended {
-        self.child.kill().expect("a child can be killed");
+    pub fn kill_parent(self) -> Ended {
+        signal("KILL", self.pid());
         self.wait()
     }
 
-    /// `kill -9` of the process and of what it started, for a test that has failed already.
-    pub fn abandon(mut self) {
-        for pid in tree(self.pid()) {
-            signal("KILL", pid);
-        }
-        let _ = self.child.wait();
+    /// Lets it run on until `look` finds something, and stops all of it then, and whenever something is looked for: what is
+    /// found still holds when the process is killed or told something, however long looking takes.
+    ///
+    /// # Panics
+    /// When it ends before.
+    pub fn stopped_once<T>(&mut self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        wait::until_every(BETWEEN_STOPS, what, PATIENCE, || {
+            self.signal_all("STOP");
+            assert!(!self.has_ended(), "{} ended before {what}", self.shown);
+            let found = look();
+            if found.is_none() {
+                self.signal_all("CONT");
+            }
+            found
+        })
     }
 
     /// Ctrl-C.
     pub fn interrupt(&self) {
-        signal("INT", self.pid());
+        self.tell("INT");
     }
 
     pub fn terminate(&self) {
-        signal("TERM", self.pid());
+        self.tell("TERM");
+    }
+
+    /// One that is stopped hears of it too.
+    fn tell(&self, name: &str) {
+        signal(name, self.pid());
+        self.signal_all("CONT");
     }
 
     /// Sends a signal, such as `STOP`, to the process and to all that it started.
@@ -333,8 +354,8 @@ impl Running {
         let what = format!("the end of {}", self.shown);
         let patience = size(PATIENCE_AT_FULL_SIZE, PATIENCE);
         let status = wait::until(&what, patience, || {
-            self.peak_bytes = self.peak_bytes.max(resident_bytes(self.child.id()));
-            self.child.try_wait().expect("a child can be waited for")
+            self.peak_bytes = self.peak_bytes.max(resident_bytes(self.child.pid()));
+            self.child.try_wait()
         });
         Ended {
             code: status.code(),
@@ -391,47 +412,4 @@ impl std::fmt::Display for Ended {
         )?;
         write!(f, "stderr: {}", shown(&self.stderr))
     }
-}
-
-/// Send a signal by the shell's `kill`, which every system has.
-pub fn signal(name: &str, pid: u32) {
-    let kill = format!("kill -{name} {pid}");
-    Command::new("sh")
-        .args(["-c", &kill])
-        .stderr(Stdio::null())
-        .status()
-        .expect("sh can be started");
-}
-
-/// A process and its descendants, itself first.
-pub fn tree(pid: u32) -> Vec<u32> {
-    let mut pids = vec![pid];
-    let mut next = 0;
-    while let Some(&parent) = pids.get(next) {
-        next += 1;
-        let Ok(threads) = std::fs::read_dir(format!("/proc/{parent}/task")) else {
-            continue;
-        };
-        for thread in threads.flatten() {
-            let children =
-                std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-            pids.extend(
-                children
-                    .split_whitespace()
-                    .filter_map(|pid| pid.parse::<u32>().ok()),
-            );
-        }
-    }
-    pids
-}
-
-/// The peak resident memory of a process and its descendants, as the kernel counts it.
-fn resident_bytes(pid: u32) -> u64 {
-    let peak = |pid: u32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        kib.unwrap_or(0) * 1024
-    };
-    tree(pid).into_iter().map(peak).sum()
 }

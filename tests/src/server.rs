@@ -125,5 +125,6 @@ pub fn run_alone(prompts: &str) -> String {
     home.read("out.jsonl")
 }
 
-/// The longest that something may take which should be quick.
-pub const QUICK: Duration = Duration::from_secs(20);
+/// The longest that something may take which is quick, also on a machine that has much else to do: what it is held
+/// against takes longer still.
+pub const QUICK: Duration = Duration::from_secs(120);

@@ -7,13 +7,14 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::cargo::{cargo, release_dir, run};
-use crate::{aarch64, house, models, nvcc, python, services};
+use crate::{aarch64, house, leftovers, models, nvcc, python, services};
 
 /// The filter that also asks for full size: the fault tests run small otherwise.
 const FAULTS: &str = "faults";
 
-/// Fetch the models, install the servers, build the binary, run the tests whose name contains `filter`.
+/// Remove what killed runs left, fetch the models, install the servers, build the binary, run the tests whose name contains `filter`.
 pub fn test(filter: Option<&str>) -> Result<()> {
+    leftovers::remove()?;
     services::ensure_all()?;
     let models = models::fetch_all()?;
     let python = python::ensure()?;

@@ -9,6 +9,7 @@ mod cargo;
 mod check;
 mod dist;
 mod house;
+mod leftovers;
 mod models;
 mod nvcc;
 mod python;

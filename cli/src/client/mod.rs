@@ -99,6 +99,14 @@ impl Client {
         }
     }
 
+    /// The same, showing none.
+    pub fn without_token(&self) -> Client {
+        Client {
+            token: None,
+            ..self.clone()
+        }
+    }
+
     /// Whether the server is on this machine, so that both see the same files.
     pub fn is_here(&self) -> bool {
         is_here(&self.base)

@@ -2,10 +2,7 @@
 //!
 //! Owns the wiring: store, queue, coordinator, HTTP API and, outside a cluster, a node in this process.
 
-use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -39,6 +36,7 @@ use crate::node_host::{NodeSetup, run_node};
 use crate::schedule_settings::ScheduleSettingsArgs;
 use crate::seconds;
 use crate::secrets;
+use crate::server_lock;
 use crate::server_models::ServerModels;
 use crate::server_token;
 use crate::supervisor::{self, Child, Supervised};
@@ -168,17 +166,18 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
     descriptors::take_all();
     let shape = args.home.shape()?;
     let data = context.data()?;
+    let database = context.database()?;
+    // Before the port: whoever held the one a moment ago had the other too.
+    let only_server = match shape {
+        Shape::Embedded => Some(server_lock::hold(&database, context.process()).await?),
+        _ => None,
+    };
     let listener = listen(&args.listen).await?;
     let address = listener.local_addr()?;
     let token = token(context, &args)?;
     let auth = Auth::new(address, token.as_deref())
         .map_err(|error| Failure::usage(error.to_string()))?
         .known_as(args.allow_host.clone());
-    let database = context.database()?;
-    let only_server = match shape {
-        Shape::Embedded => Some(hold_server_lock(&database)?),
-        _ => None,
-    };
     let home = home::open_batches(shape, database, context.process()).await?;
     if only_server.is_some() {
         home.end_leases().await?;
@@ -349,31 +348,6 @@ fn token(context: &Context, args: &ServeArgs) -> Result<Option<String>, Failure>
             Ok(Some(server_token::read_or_make(&path)?))
         }
     }
-}
-
-/// Holds the right to be an embedded store's server: two would not know of each other's nodes.
-fn hold_server_lock(database: &Path) -> Result<File, Failure> {
-    let mut name = database.file_name().unwrap_or_default().to_owned();
-    name.push(".serve.lock");
-    let path = database.with_file_name(name);
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)
-            .with_context(|| format!("cannot make {}", parent.display()))?;
-    }
-    let file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
-    file.try_lock().map_err(|_| {
-        anyhow!(
-            "another `rbee serve` runs on {}: use that one, or another --data-dir",
-            database.display()
-        )
-    })?;
-    Ok(file)
 }
 
 /// Says what it uses and how to reach it.

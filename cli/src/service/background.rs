@@ -15,8 +15,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::install::{Unit, remove, write_file};
 
-/// A service that ends by itself within this time could not be started.
+/// A service that ends by itself within this time after its first word could not be started.
 const PROVEN: Duration = Duration::from_secs(1);
+/// A service that starts says something, and one that cannot says why: on a slow machine within this time.
+const SPEAKS_WITHIN: Duration = Duration::from_secs(20);
 /// How long a service may take to end: a node's grace time, and what comes after it.
 const END_PATIENCE: Duration = Duration::from_secs(180);
 /// How often it is looked at meanwhile.
@@ -57,6 +59,7 @@ pub fn start(unit: Unit, binary: &Path) -> Result<()> {
         .mode(0o600)
         .open(&log)
         .with_context(|| format!("cannot write {}", log.display()))?;
+    let said_before = output.metadata()?.len();
     let mut child = Command::new(binary)
         .arg(unit.name())
         .current_dir("/")
@@ -72,7 +75,8 @@ pub fn start(unit: Unit, binary: &Path) -> Result<()> {
     let text = format!("{} {began}\n", pid.as_raw_nonzero());
     write_file(&pid_file(unit)?, text.as_bytes(), 0o600)?;
     let begun = Instant::now();
-    while begun.elapsed() < PROVEN {
+    let mut spoke_at = None;
+    while spoke_at.is_none_or(|at: Instant| at.elapsed() < PROVEN) {
         if let Some(status) = child.try_wait()? {
             remove(&pid_file(unit)?)?;
             let said = self::log(unit, 5)?;
@@ -81,6 +85,10 @@ pub fn start(unit: Unit, binary: &Path) -> Result<()> {
                 unit.name(),
                 said.trim()
             );
+        }
+        let said = std::fs::metadata(&log).is_ok_and(|log| log.len() > said_before);
+        if spoke_at.is_none() && (said || begun.elapsed() > SPEAKS_WITHIN) {
+            spoke_at = Some(Instant::now());
         }
         std::thread::sleep(POLL);
     }

@@ -125,7 +125,7 @@ fn doctor_looks_at_store_queue_server_and_clocks_of_a_cluster() {
         verdict(cluster.member(&["doctor", "--json"], &[]), 1, "queue"),
         "fail"
     );
-    serve.process.abandon();
+    drop(serve);
 }
 
 #[test]

@@ -14,7 +14,7 @@ const HOUR: i64 = 3600;
 fn faults_clock_an_hour_off_steals_no_lease_and_makes_no_negative_time() {
     let work = Workload::stub(size(2000, 120));
     for off in [-HOUR, HOUR].map(|seconds| seconds * 1_000_000) {
-        let mut fleet = Fleet::start(Pace::usual().token_ms(5), &[]);
+        let mut fleet = Fleet::start(Pace::usual().lease_s(30).token_ms(5), &[]);
         fleet.cluster.sql(&format!(
             "CREATE OR REPLACE FUNCTION rbee_now_us() RETURNS BIGINT LANGUAGE sql VOLATILE AS \
              'SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT + ({off})'"
@@ -49,7 +49,7 @@ fn faults_clock_an_hour_off_steals_no_lease_and_makes_no_negative_time() {
 fn faults_clock_of_one_node_an_hour_off_changes_nothing() {
     let work = Workload::stub(size(2000, 120));
     for off in [-HOUR, HOUR] {
-        let mut fleet = Fleet::start(Pace::usual().token_ms(5), &["right"]);
+        let mut fleet = Fleet::start(Pace::usual().lease_s(30).token_ms(5), &["right"]);
         let before = fleet.environment.clone();
         fleet.environment.extend(clocks::off_by(off));
         fleet.node("wrong");

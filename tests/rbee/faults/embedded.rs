@@ -1,15 +1,17 @@
 //! The same faults on one machine, where `rbee serve` is the whole installation.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rbee_tests::alone::Alone;
 use rbee_tests::cluster::PATIENCE;
 use rbee_tests::process::{binary_with_failpoints, signal};
 use rbee_tests::random::Random;
+use rbee_tests::server::QUICK;
 use rbee_tests::small_disk::SmallDisk;
 use rbee_tests::wait;
 use rbee_tests::workload::{Workload, seed, size};
+use serde_json::Value as Json;
 
 #[test]
 fn faults_server_alone_killed_at_random_costs_no_job() {
@@ -92,7 +94,7 @@ fn faults_server_alone_told_to_stop_gives_back_what_runs_and_goes_on_later() {
     serve.terminate();
     let ended = serve.wait();
     assert_eq!(ended.code, Some(0), "{ended}");
-    assert!(begun.elapsed() < Duration::from_secs(20));
+    assert!(begun.elapsed() < QUICK);
     alone.said.push(ended.stderr);
     alone.token_us = 0;
     alone.start();
@@ -102,12 +104,16 @@ fn faults_server_alone_told_to_stop_gives_back_what_runs_and_goes_on_later() {
 #[test]
 fn faults_second_signal_ends_the_server_alone_at_once() {
     let work = Workload::stub(60);
-    let mut alone = Alone::new(2_000_000);
-    alone.start();
+    // A job takes four minutes.
+    let mut alone = Alone::new(20_000_000);
+    let command = alone.command();
+    let patient = ["--grace", "600"].map(str::to_owned);
+    alone.begin(alone.home.rbee(command.iter().chain(&patient)));
     let id = alone.submit(&work);
     wait::until("jobs to run", PATIENCE, || {
         let nodes = alone.rbee(&["nodes", "--json"]).exits(0);
-        (!nodes.text().is_empty()).then_some(())
+        let node: Json = serde_json::from_str(nodes.text().lines().next()?).ok()?;
+        (node["report"]["running"].as_u64() > Some(0)).then_some(())
     });
     let serve = alone.serve.take().expect("it runs");
     serve.terminate();
@@ -117,7 +123,7 @@ fn faults_second_signal_ends_the_server_alone_at_once() {
     let begun = Instant::now();
     serve.terminate();
     let ended = serve.wait();
-    assert!(begun.elapsed() < Duration::from_secs(2), "{ended}");
+    assert!(begun.elapsed() < QUICK, "{ended}");
     alone.said.push(ended.stderr);
     alone.token_us = 0;
     alone.start();
@@ -127,7 +133,7 @@ fn faults_second_signal_ends_the_server_alone_at_once() {
 #[test]
 fn faults_full_disk_under_sqlite_pauses_the_batch_until_there_is_room() {
     let work = Workload::stub(size(2000, 200));
-    let mut alone = Alone::new(5_000);
+    let mut alone = Alone::new(20_000);
     let data = alone.home.path(".local/share/rbee");
     let Some(_disk) = SmallDisk::mount(&data, "24m") else {
         // The same with a limit on the length of files is tried with `rbee run`.

@@ -33,7 +33,7 @@ fn little_room(fleet: &Fleet, folder: &tempfile::TempDir) -> Option<SmallDisk> {
 #[test]
 fn faults_full_disk_under_postgres_pauses_the_batch_until_there_is_room() {
     let work = Workload::stub(size(2000, 400));
-    let fleet = Fleet::start(Pace::usual().token_ms(2), &["one", "two"]);
+    let fleet = Fleet::start(Pace::usual().lease_s(30).token_ms(2), &["one", "two"]);
     let folder = tempfile::tempdir().unwrap();
     let Some(disk) = little_room(&fleet, &folder) else {
         // Without a disk of its own there is no way to fill one: the store's unit tests have the error.

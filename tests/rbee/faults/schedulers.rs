@@ -6,11 +6,15 @@ use std::time::{Duration, Instant};
 
 use rbee_tests::cluster::PATIENCE;
 use rbee_tests::fleet::{Fleet, Pace};
+use rbee_tests::server::QUICK;
 use rbee_tests::wait;
 use rbee_tests::workload::{Workload, size};
 
-/// Results come at least so often while leaders die.
-const LONGEST_GAP_US: u64 = 10_000_000;
+/// Results come at least so often while leaders die: every ten seconds where there is nothing else to do.
+fn longest_gap_us() -> u64 {
+    size(10_000_000, 60_000_000)
+}
+
 /// How long a leader lives.
 const LEADER_LIVES: Duration = Duration::from_secs(5);
 
@@ -31,7 +35,7 @@ fn faults_leader_killed_again_and_again_stops_nothing_for_long() {
     let work = Workload::stub(size(2000, 250));
     // The batch outlives all kills.
     let token_ms = size(40, 25);
-    let mut fleet = Fleet::start(Pace::usual().token_ms(token_ms), &[]);
+    let mut fleet = Fleet::start(Pace::usual().lease_s(30).token_ms(token_ms), &[]);
     fleet.serve();
     fleet.node("one");
     fleet.node("two");
@@ -51,14 +55,14 @@ fn faults_leader_killed_again_and_again_stops_nothing_for_long() {
     let gap = "SELECT MAX(gap) FROM (SELECT finished_at_us - LAG(finished_at_us) OVER \
                (ORDER BY finished_at_us) AS gap FROM results) gaps";
     let gap = fleet.cluster.count(gap);
-    assert!(gap < LONGEST_GAP_US, "no result for {gap} µs");
+    assert!(gap < longest_gap_us(), "no result for {gap} µs");
     fleet.finish(&id, &work);
 }
 
 #[test]
 fn faults_coordinator_that_is_told_to_go_hands_the_lead_over() {
     let work = Workload::stub(size(2000, 250));
-    let mut fleet = Fleet::start(Pace::usual().token_ms(10), &[]);
+    let mut fleet = Fleet::start(Pace::usual().lease_s(30).token_ms(10), &[]);
     fleet.serve();
     fleet.node("one");
     let id = fleet.cluster.submit(&work.prompts, &[]);
@@ -97,7 +101,8 @@ fn faults_second_signal_ends_a_coordinator_at_once() {
     let begun = Instant::now();
     first.process.terminate();
     let ended = first.process.wait();
-    assert!(begun.elapsed() < Duration::from_secs(2), "{ended}");
+    // The upload would hold it up for ever.
+    assert!(begun.elapsed() < QUICK, "{ended}");
     fleet.note("coordinator", &ended);
     drop(pipe);
     assert_ne!(submit.wait().code, Some(0));

@@ -57,7 +57,7 @@ fn two_processes_pulling_one_model_download_it_once() {
     };
     let children = [child(), child()];
     // Both have asked for the listing, one of them has the lock and its request is held.
-    rbee_tests::wait::until("both processes to come", Duration::from_secs(60), || {
+    rbee_tests::wait::until("both processes to come", Duration::from_secs(180), || {
         let seen = hub.seen();
         let listings = seen
             .iter()

@@ -141,6 +141,12 @@ fn install_wants_to_know_for_whom() {
     let home = Home::new();
     home.rbee(["install"]).exits(2).says("<--user|--system>");
     home.rbee(["install", "--user", "--system"]).exits(2);
+    // What the help does not show is not suggested either.
+    let wrong = home.rbee(["install", "--user", "--setings"]).exits(2);
+    assert!(!wrong.stderr.contains("--settings"), "{wrong}");
+    home.rbee(["install", "--user", "--uninstal"])
+        .exits(2)
+        .says("--uninstall");
 }
 
 /// What stands before a command that shall run without root's rights.
@@ -179,9 +185,25 @@ fn install_for_the_system_without_rights_writes_nothing() {
     open(&home.path("image"), 0o755);
 }
 
+/// What runs in the background of a home. It ends with this.
+struct Background<'a>(&'a Home);
+
+impl Drop for Background<'_> {
+    fn drop(&mut self) {
+        let file = std::fs::read_to_string(self.0.path(".local/state/rbee/serve.pid"));
+        let pid = file
+            .ok()
+            .and_then(|text| text.split(' ').next()?.parse().ok());
+        for pid in pid.map(process::tree).unwrap_or_default() {
+            process::signal("KILL", pid);
+        }
+    }
+}
+
 #[test]
 fn install_without_systemd_runs_services_in_the_background() {
     let home = Home::new();
+    let _background = Background(&home);
     std::fs::create_dir_all(home.path(".config/rbee")).unwrap();
     home.write(
         CONFIG,

@@ -9,7 +9,7 @@ from openai import OpenAI
 
 MODEL = "smollm2-135m"
 TERMINAL = {"completed", "failed", "expired", "cancelled"}
-PATIENCE_S = 120
+PATIENCE_S = 180
 
 client = OpenAI(max_retries=0)
 

@@ -12,7 +12,7 @@ token = {"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"}
 
 
 def get(url, headers=token):
-    return requests.get(url, headers=headers, timeout=20)
+    return requests.get(url, headers=headers, timeout=180)
 
 
 def loaded(url):

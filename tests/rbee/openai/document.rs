@@ -43,7 +43,7 @@ fn made_up_requests_get_what_the_document_says() {
         "--workers",
         "1",
         "--request-timeout",
-        "20",
+        "180",
     ];
     let ended = module(&home, "schemathesis.cli", &arguments).run();
     assert_eq!(ended.code, Some(0), "{ended}");

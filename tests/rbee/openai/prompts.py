@@ -5,7 +5,7 @@ import os
 import openai
 import requests
 
-client = openai.OpenAI(max_retries=0, timeout=60)
+client = openai.OpenAI(max_retries=0, timeout=180)
 prompts = ["one", "two", "three"]
 asked = {"model": "m", "max_tokens": 8, "temperature": 0, "n": 2}
 
@@ -39,7 +39,7 @@ for wrong in (["a"] * 129, ["a", 1], [[1], [2]], []):
 base = os.environ["OPENAI_BASE_URL"].removesuffix("/v1")
 session = requests.Session()
 session.headers["Authorization"] = f"Bearer {os.environ['OPENAI_API_KEY']}"
-metrics = session.get(f"{base}/metrics", timeout=20).text
+metrics = session.get(f"{base}/metrics", timeout=180).text
 figures = {}
 for line in metrics.splitlines():
     if line and not line.startswith("#"):
@@ -57,10 +57,10 @@ schedule = {
     "source": {"kind": "kept", "name": "two lines", "lines": [{"prompt": "a"}, {"prompt": "b", "max_tokens": 3}]},
     "model": "m",
 }
-made = session.post(f"{base}/v1/schedules", json=schedule, timeout=20)
+made = session.post(f"{base}/v1/schedules", json=schedule, timeout=180)
 assert made.status_code == 201, made.text
 assert made.json()["schedule"]["tz"] == "Europe/Berlin"
-run = session.post(f"{base}/v1/schedules/hourly/run", timeout=20)
+run = session.post(f"{base}/v1/schedules/hourly/run", timeout=180)
 assert run.ok, run.text
 for change, status in (
     ({"colour": 1}, 400),
@@ -72,5 +72,5 @@ for change, status in (
     ({"command": "none"}, 404),
     ({}, 409),
 ):
-    refused = session.post(f"{base}/v1/schedules", json={**schedule, **change}, timeout=20)
+    refused = session.post(f"{base}/v1/schedules", json={**schedule, **change}, timeout=180)
     assert refused.status_code == status, (change, refused.text)

@@ -7,7 +7,7 @@ import time
 from openai import OpenAI
 
 JOBS = 300
-PATIENCE_S = 120
+PATIENCE_S = 180
 
 client = OpenAI()
 if sys.argv[1] == "make":

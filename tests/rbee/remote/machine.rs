@@ -63,7 +63,7 @@ pub const SERVE: [&str; 6] = [
     "--engine",
     "stub",
     "--lease-ms",
-    "5000",
+    "20000",
     "--sweep-ms",
     "500",
 ];
@@ -93,7 +93,7 @@ impl Pool {
         cluster.home.write(".config/rbee/config.toml", settings);
         // What the nodes get: the stub engine, slow enough that a batch lasts a while.
         let node = "[engine]\nengine = \"stub\"\nstub_token_us = 4000\nslots = 4\n\
-                    [worker]\nlease_ms = 5000\nheartbeat_ms = 500\n";
+                    [worker]\nlease_ms = 20000\nheartbeat_ms = 500\n";
         cluster.home.write("node.toml", node);
         Pool {
             cluster,

@@ -154,7 +154,7 @@ fn remote_settings_that_changed_restart_the_node_and_edited_ones_stay() {
     let before = pool.nodes();
     pool.cluster.home.write(
         "node.toml",
-        "[engine]\nengine = \"stub\"\nslots = 2\n[worker]\nlease_ms = 5000\n",
+        "[engine]\nengine = \"stub\"\nslots = 2\n[worker]\nlease_ms = 20000\n",
     );
     pool.deploy(&["one"]).exits(0).says("joined");
     let after = pool.nodes();
@@ -201,6 +201,25 @@ fn remote_node_that_is_removed_gives_its_jobs_and_its_token_back() {
     pool.rbee(&["token", "revoke", "node-two"]).exits(0);
     pool.deploy(&["two"]).exits(0).says("node two has joined");
     assert_eq!(pool.tokens().len(), 2);
+    pool.end();
+}
+
+#[test]
+fn remote_machine_becomes_a_node_of_a_server_that_asks_for_no_token() {
+    let mut cluster = Cluster::new();
+    let serve = cluster.serve(&[&SERVE[..], &["--no-auth"]].concat());
+    let pool = Pool::of(cluster, serve, vec![Machine::new("one")]);
+    // The user has a token of another server; this one has no use for it.
+    pool.deploy(&["one"]).exits(0).says("node one has joined");
+    let secrets = pool.machines[0].home.path(".config/rbee/secrets");
+    assert!(!secrets.join("token").exists());
+    let text = prompts(20);
+    let id = pool.cluster.submit(&text, &[]);
+    pool.cluster.until_done(&id);
+    assert_eq!(pool.cluster.export(&id), run_alone(&text));
+    pool.rbee(&["pool", "remove", "one"])
+        .exits(0)
+        .says("one is no node any more");
     pool.end();
 }
 

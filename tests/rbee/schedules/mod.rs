@@ -2,6 +2,8 @@
 
 mod doors;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use rbee_queue::SqliteStore;
 use rbee_queue::store::ScheduleStore;
 use rbee_tests::cluster::{PATIENCE, ends_well};
@@ -161,14 +163,24 @@ fn five_next_runs_are_printed_in_the_zone_and_in_utc() {
     ends_well(site.server.process);
 }
 
+/// Every quarter of an hour, and not within the next five minutes.
+fn four_an_hour() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let minute = now.expect("it is after 1970").as_secs() / 60;
+    let first = (minute + 7) % 15;
+    let minutes = [0, 15, 30, 45].map(|quarter| (first + quarter).to_string());
+    format!("{} * * * *", minutes.join(","))
+}
+
 #[test]
 fn three_hours_down_are_made_up_for_by_one_run() {
     let site = site(&[]);
     let speak = |arguments: &[&str]| site.rbee(arguments);
+    let cron = four_an_hour();
     for missed in ["once", "none"] {
         let add = [
             "add",
-            "*/15 * * * *",
+            &cron,
             "nightly.jsonl",
             "--name",
             missed,
@@ -199,16 +211,16 @@ fn three_hours_down_are_made_up_for_by_one_run() {
 #[test]
 fn overlapping_ticks_are_skipped_or_wait_or_replace() {
     let site = site(&SLOW);
-    // Its run takes four seconds and more.
-    site.home.write(
-        "long.jsonl",
-        "{\"prompt\":\"a\",\"max_tokens\":40,\"ignore_eos\":true}\n",
-    );
-    let add = |name: &str, overlap: &str| {
+    // A run of the one takes two seconds and more, of the other longer than this looks.
+    for (name, tokens) in [("some.jsonl", 20), ("endless.jsonl", 10_000)] {
+        let line = format!("{{\"prompt\":\"a\",\"max_tokens\":{tokens},\"ignore_eos\":true}}\n");
+        site.home.write(name, line);
+    }
+    let add = |name: &str, overlap: &str, file: &str| {
         let add = [
             "add",
             EVERY_SECOND,
-            "long.jsonl",
+            file,
             "--name",
             name,
             "--overlap",
@@ -217,9 +229,11 @@ fn overlapping_ticks_are_skipped_or_wait_or_replace() {
         site.schedule(&add).exits(0);
     };
     let speak = |arguments: &[&str]| site.rbee(arguments);
-    add("skip", "skip");
+    add("skip", "skip", "endless.jsonl");
+    until_runs(&speak, "skip", "running", 1);
     let runs = until_runs(&speak, "skip", "skipped", 2);
-    assert_eq!(in_state(&runs, "running").len(), 1, "{runs:?}");
+    let running = in_state(&runs, "running");
+    assert_eq!(running.len(), 1, "{runs:?}");
     assert!(
         in_state(&runs, "skipped")[0]["reason"]
             .as_str()
@@ -228,17 +242,19 @@ fn overlapping_ticks_are_skipped_or_wait_or_replace() {
     );
     site.schedule(&["run", "skip"]).exits(2).says("under way");
     site.schedule(&["remove", "skip"]).exits(0);
-    add("queue", "queue");
+    let batch = running[0]["batch"].as_str().unwrap();
+    site.rbee(&["cancel", batch]).exits(0);
+    add("queue", "queue", "some.jsonl");
     let runs = until_runs(&speak, "queue", "waiting", 2);
     assert!(in_state(&runs, "running").len() <= 1, "{runs:?}");
     site.schedule(&["pause", "queue"]).exits(0);
     until_runs(&speak, "queue", "completed", 2);
     site.schedule(&["remove", "queue"]).exits(0);
-    add("replace", "cancel-running");
+    add("replace", "cancel-running", "endless.jsonl");
     let runs = until_runs(&speak, "replace", "cancelled", 2);
     assert!(in_state(&runs, "running").len() <= 2, "{runs:?}");
     site.schedule(&["remove", "replace"]).exits(0);
-    ends_well(site.server.process);
+    drop(site.server);
 }
 
 #[test]

@@ -1,24 +1,8 @@
 //! `rbee run` of lines whose answers have a form.
 
-use rbee_tests::process::{Home, Rbee};
-use rbee_tests::{test_models, wait};
+use rbee_tests::process::Home;
+use rbee_tests::run;
 use serde_json::{Value as Json, json};
-use std::time::Duration;
-
-const PATIENCE: Duration = Duration::from_secs(120);
-
-fn run(home: &Home, flags: &[&str]) -> Rbee {
-    let model = test_models::smollm2();
-    let fixed = [
-        "run",
-        "in.jsonl",
-        "-o",
-        "out.jsonl",
-        "--model",
-        model.to_str().expect("a text"),
-    ];
-    home.rbee(fixed.iter().chain(flags))
-}
 
 fn lines(home: &Home, lines: &[Json]) {
     home.write("in.jsonl", rbee_tests::prompts::jsonl(lines));
@@ -76,7 +60,7 @@ fn lines_of_all_kinds_are_answered_in_their_form_and_bad_forms_are_their_own_err
             json!({"prompt": "Say hello.", "max_tokens": 5, "id": "free"}),
         ],
     );
-    run(&home, &[]).exits(3);
+    run::real(&home, &[]).exits(3);
     let out = home.lines("out.jsonl");
     has_verdict(&out[0]["text"]);
     assert_eq!(out[0]["finish_reason"], "stop");
@@ -123,7 +107,7 @@ fn retries_for_a_form_give_what_a_larger_budget_gives() {
             &home,
             &[json!({"prompt": "Rate the soup.", "response_format": verdict()})],
         );
-        run(&home, flags).exits(0);
+        run::real(&home, flags).exits(0);
         home.lines("out.jsonl").remove(0)
     };
     let cut = answer(&["--max-tokens", "4"]);
@@ -135,7 +119,7 @@ fn retries_for_a_form_give_what_a_larger_budget_gives() {
     let set = format!("response_format={}", verdict());
     let home = Home::new();
     home.write("in.jsonl", r#"{"prompt": "Rate the soup."}"#);
-    run(&home, &["--set", &set, "--max-tokens", "128"]).exits(0);
+    run::real(&home, &["--set", &set, "--max-tokens", "128"]).exits(0);
     assert_eq!(home.lines("out.jsonl")[0]["text"], retried["text"]);
 }
 
@@ -153,26 +137,16 @@ fn killed_run_with_forms_resumes_to_the_same_bytes() {
     let right = {
         let home = Home::new();
         lines(&home, &input);
-        run(&home, &[]).exits(0);
+        run::real(&home, &[]).exits(0);
         home.read("out.jsonl")
     };
     let home = Home::new();
     lines(&home, &input);
-    let finished = || {
-        let ended = home.rbee(["status", "last", "--json"]).run();
-        let status = (ended.code == Some(0)).then(|| ended.json());
-        status.and_then(|status| status["request_counts"]["completed"].as_u64())
-    };
-    let mut running = run(&home, &["--slots", "4"]).start();
-    wait::until("some results", PATIENCE, || {
-        (running.has_ended() || finished() >= Some(4)).then_some(())
+    let mut running = run::real(&home, &["--slots", "4"]).start();
+    running.stopped_once("some results are there", || {
+        (run::finished(&home) >= 4).then_some(())
     });
-    let ended = running.kill();
-    assert_ne!(
-        ended.code,
-        Some(0),
-        "it ended before it was killed: {ended}"
-    );
-    run(&home, &["--slots", "3", "--chunk-tokens", "5"]).exits(0);
+    running.kill();
+    run::real(&home, &["--slots", "3", "--chunk-tokens", "5"]).exits(0);
     assert_eq!(home.read("out.jsonl"), right);
 }

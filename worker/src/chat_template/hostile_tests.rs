@@ -7,7 +7,11 @@ use serde_json::Value;
 use super::environment;
 use super::tests::{CHATML, Case, joined, segments, user};
 
-/// Asserts that a template ends in an error within a second.
+/// Where nothing stopped a template it would take hours; what is stopped takes a fraction of a second, and on a machine that
+/// has much else to do less than this.
+const STOPPED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Asserts that a template ends in an error soon.
 fn stopped(name: &str, source: &str) {
     let started = Instant::now();
     let case = Case {
@@ -19,11 +23,11 @@ fn stopped(name: &str, source: &str) {
     let result = case.segments();
     let took = started.elapsed();
     assert!(result.is_err(), "{name} ended in success");
-    assert!(took < Duration::from_secs(1), "{name} took {took:?}");
+    assert!(took < STOPPED_WITHIN, "{name} took {took:?}");
 }
 
 #[test]
-fn hostile_templates_are_stopped_within_a_second() {
+fn hostile_templates_are_stopped_soon() {
     let nested = |open: &str, close: &str| format!("{}{}", open.repeat(6000), close.repeat(6000));
     stopped("nested ifs", &nested("{% if 1 %}", "{% endif %}"));
     stopped(
@@ -150,11 +154,7 @@ fn chains_that_nest_the_syntax_tree_do_not_overflow_the_stack() {
         }
         .segments();
         let took = started.elapsed();
-        assert!(
-            took < Duration::from_secs(1),
-            "{}… took {took:?}",
-            &source[..20]
-        );
+        assert!(took < STOPPED_WITHIN, "{}… took {took:?}", &source[..20]);
     }
 }
 
@@ -180,7 +180,7 @@ fn deep_values_are_dropped_and_shown_without_a_crash() {
         }
         .segments();
         assert!(
-            started.elapsed() < Duration::from_secs(1),
+            started.elapsed() < STOPPED_WITHIN,
             "{end} took {:?}",
             started.elapsed()
         );
@@ -194,7 +194,7 @@ fn ten_megabytes_of_content_are_rendered_in_seconds() {
     let prompt = segments(CHATML, user(&content));
     assert!(joined(&prompt).contains(&content));
     assert!(
-        started.elapsed() < Duration::from_secs(10),
+        started.elapsed() < STOPPED_WITHIN,
         "took {:?}",
         started.elapsed()
     );

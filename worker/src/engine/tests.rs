@@ -88,6 +88,17 @@ fn run(model: Box<dyn StepModel>, options: EngineOptions, jobs: &[EngineJob]) ->
     collect(&mut events, jobs.len())
 }
 
+/// Submits a job to an idle engine and waits until it runs. All of its choices enter in one step, and whatever is
+/// submitted then is younger than they are: what it needs does not depend on when others come.
+fn begin(engine: &Engine, events: &mut Receiver<EngineEvent>, job: &EngineJob) {
+    engine.submit(job.clone()).unwrap();
+    let event = events.blocking_recv();
+    assert!(
+        matches!(event, Some(EngineEvent::Started { id, .. }) if id == job.id),
+        "{event:?}"
+    );
+}
+
 fn collect(events: &mut Receiver<EngineEvent>, wanted: usize) -> Finished {
     let mut finished = Finished::new();
     while finished.len() < wanted {
@@ -100,6 +111,17 @@ fn collect(events: &mut Receiver<EngineEvent>, wanted: usize) -> Finished {
         }
     }
     finished
+}
+
+/// The next event, if it comes within a moment: for tests that step until something has happened, and have steps enough
+/// for minutes.
+fn soon(events: &mut Receiver<EngineEvent>) -> Option<EngineEvent> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let next = async { tokio::time::timeout(Duration::from_millis(5), events.recv()).await };
+    runtime.block_on(next).ok().flatten()
 }
 
 fn records(finished: &Finished) -> BTreeMap<u64, String> {

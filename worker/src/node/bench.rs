@@ -21,7 +21,7 @@ pub const MODELS: [ModelSha; 3] = [ModelSha([7; 32]), ModelSha([8; 32]), ModelSh
 pub const BYTES: u64 = 1000;
 pub const NUMERICS: &str = "stub";
 /// No test waits longer for anything.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A batch in a store, and a node.
 pub struct Bench {

@@ -262,7 +262,7 @@ fn mutated_tokenizer_files_neither_panic_nor_hang() {
         if let Ok(tokenizer) = Tokenizer::from_json(dir.path()) {
             tokenizer.encode("hello <s> abab", ParseSpecial::Yes);
         }
-        assert!(started.elapsed().as_secs() < 5);
+        assert!(started.elapsed().as_secs() < 60);
     }
 }
 
@@ -284,7 +284,7 @@ fn ten_megabytes_without_a_space_are_tokenised_from_json_too() {
             .sum();
         assert_eq!(bytes, text.len());
         assert!(
-            started.elapsed().as_secs() < 120,
+            started.elapsed().as_secs() < 300,
             "{unit:?} took {:?}",
             started.elapsed()
         );

@@ -170,7 +170,7 @@ fn ten_megabytes_without_a_space_are_tokenised_in_seconds() {
             let took = started.elapsed();
             assert_eq!(decode(&tokenizer, &tokens).len(), text.len());
             assert!(
-                took.as_secs() < 60,
+                took.as_secs() < 300,
                 "{name} took {took:?} for 10 MB of {unit:?}"
             );
         }

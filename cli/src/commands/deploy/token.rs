@@ -31,7 +31,7 @@ pub fn token_name(node: &str) -> String {
 
 /// The token that a node shows: the one that it has, if that is good, else a new one. `None`: the server asks for none.
 pub async fn token_of(client: &Client, host: &Host, node: &str) -> Result<Option<String>, Failure> {
-    if client.token().is_none() {
+    if client.token().is_none() || asks_for_none(client).await? {
         return Ok(None);
     }
     let name = token_name(node);
@@ -52,6 +52,16 @@ pub async fn token_of(client: &Client, host: &Host, node: &str) -> Result<Option
     let request = client.request(Method::POST, &["v1", "tokens"]).json(&spec);
     let made: TokenMade = client.json(request).await?;
     Ok(Some(made.token))
+}
+
+/// Whether the server lets in everybody (`rbee serve --no-auth`): there a token means nothing, and none can be made.
+async fn asks_for_none(client: &Client) -> Result<bool, Failure> {
+    let anybody = client.without_token();
+    match (anybody.send(anybody.request(Method::GET, &["v1", "tokens"]))).await {
+        Ok(_) => Ok(true),
+        Err(stop @ (Failure::NoServer(_) | Failure::Interrupted(_))) => Err(stop),
+        Err(_) => Ok(false),
+    }
 }
 
 /// Revokes a node's token. False: it has none.

@@ -2,9 +2,6 @@
 //!
 //! Owns the decision between new, resumed and finished. Holds the batch's lock, so that no other process runs it.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
-
 use rbee_queue::batches::{Submission, SubmitError, Submitted};
 use rbee_queue::owner::{BatchLock, LockError};
 use rbee_queue::{Batch, BatchId, Batches};
@@ -12,11 +9,8 @@ use rbee_queue::{Batch, BatchId, Batches};
 use super::input::Input;
 use crate::batches_home::OWNER;
 use crate::failure::Failure;
+use crate::orphan::Orphan;
 use crate::talk::Talk;
-
-/// How long the child of a killed run may hold its lock. It ends in milliseconds, unless the machine is overloaded.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
-const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// How the run stands before anything is computed.
 #[derive(Debug)]
@@ -109,36 +103,17 @@ async fn give_up(batches: &Batches, found: &Batch) -> Result<(), Failure> {
     Ok(batches.store().batch_free_key(found.no).await?)
 }
 
-/// Takes the batch's lock. Where the process that a user sees was killed, the child that works for it still holds the
-/// lock until it has noticed, which takes milliseconds.
+/// Takes the batch's lock, which the orphan of a killed run may hold for a moment.
 async fn take(batches: &Batches, id: &BatchId) -> Result<Option<BatchLock>, Failure> {
-    let deadline = Instant::now() + ORPHAN_PATIENCE;
+    let orphan = Orphan::new();
     loop {
         match batches.take(id) {
-            Err(LockError::Held { pid: Some(pid), .. })
-                if !is_alive(pid) && Instant::now() < deadline =>
-            {
-                tokio::time::sleep(LOCK_RETRY).await;
+            Err(LockError::Held { pid: Some(pid), .. }) if orphan.may_hold(pid) => {
+                orphan.wait().await;
             }
             taken => return Ok(taken?),
         }
     }
-}
-
-/// Whether a process runs, as the kernel's process table says; where there is none to be read, it counts as running.
-fn is_alive(pid: u32) -> bool {
-    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => !is_dead(&stat),
-        Err(_) => !Path::new("/proc/self/stat").exists(),
-    }
-}
-
-/// Reads the state in `/proc/PID/stat`: the letter behind the name, which may itself hold brackets.
-fn is_dead(stat: &str) -> bool {
-    let state = stat
-        .rsplit_once(") ")
-        .and_then(|(_, rest)| rest.chars().next());
-    matches!(state, Some('Z' | 'X'))
 }
 
 async fn take_up(batches: &Batches, batch: Batch, start: Start) -> Result<Claim, Failure> {
@@ -174,18 +149,5 @@ fn refused(error: SubmitError, input: &Input) -> Failure {
         SubmitError::Refused(refusal) => Failure::usage(format!("{}: {refusal}", input.name())),
         SubmitError::Read(error) => super::read_failure(error, input),
         other => Failure::Program(other.into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn zombie_is_dead_whatever_its_name() {
-        assert!(is_dead("12 (rbee) Z 1 12 12 0"));
-        assert!(is_dead("12 (a) S (b) X 1 12"));
-        assert!(!is_dead("12 (a) Z (b) S 1 12"));
-        assert!(is_alive(std::process::id()));
     }
 }

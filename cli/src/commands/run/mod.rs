@@ -307,7 +307,8 @@ fn announce(talk: &Talk, claim: &Claim, start: Start) {
         }
         Claim::Open { resumed: false, batch, .. } => {
             let anew = if start == Start::Fresh { " anew" } else { "" };
-            talk.note(&format!("{} jobs{anew}, {}", counts.total, batch.id));
+            let jobs = counted(counts.total, "job");
+            talk.note(&format!("{jobs}{anew}, {}", batch.id));
         }
     }
 }

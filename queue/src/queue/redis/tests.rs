@@ -9,7 +9,7 @@ use std::time::Instant;
 mod kinds;
 
 /// The longest that anything here may take.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 async fn open() -> (RedisQueue, Redis) {
     let server = Redis::start();

@@ -11,7 +11,7 @@ use toktrie::ApproximateTokEnv;
 const VOCABULARY: usize = 257;
 const END: u32 = 256;
 /// The longest that a form may hold up the thread that prepares jobs, on a slow and busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn grammars() -> Grammars {
     Grammars::new(Arc::new(Tokenizer::bytes()))

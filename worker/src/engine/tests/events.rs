@@ -267,10 +267,9 @@ fn interactive_job_overtakes_a_full_batch() {
     urgent.priority = Priority::Interactive;
     engine.submit(urgent).unwrap();
     // Step until it runs; the batch job needs many more steps than that takes.
-    while !matches!(events.try_recv(), Ok(EngineEvent::Started { id: 1, .. })) {
+    while !matches!(soon(&mut events), Some(EngineEvent::Started { id: 1, .. })) {
         open.send(()).unwrap();
         stepped.recv().unwrap();
-        std::thread::yield_now();
     }
     drop(open);
     let first = loop {

@@ -132,6 +132,7 @@ fn cancel_takes_effect_within_two_steps() {
         if stepped.recv().unwrap() == 2 {
             break;
         }
+        soon(&mut events);
     }
     engine.cancel(0);
     for _ in 0..2 {

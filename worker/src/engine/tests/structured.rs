@@ -1,11 +1,10 @@
 //! Answers with a form in a batch with free ones: the same bytes as alone, and a bad form is its own job's error.
 
+use super::invariance::batched_equals_single;
 use super::*;
 use crate::engine::grammar::{INVALID_RESPONSE_FORMAT, RESPONSE_FORMAT_TOO_LARGE};
-use proptest::prelude::*;
 use rbee_queue::{FinishReason, ResponseFormat, ToolChoice, Tools};
 use serde_json::{Value, json};
-use std::cell::Cell;
 
 fn forms() -> Vec<Option<ResponseFormat>> {
     let record = json!({
@@ -58,30 +57,7 @@ fn jobs() -> Vec<EngineJob> {
 #[test]
 fn answers_with_forms_are_those_of_jobs_alone_with_any_slots_chunks_and_kv() {
     let jobs = jobs();
-    let single: Finished = jobs
-        .iter()
-        .flat_map(|one| run(stub(64), options(1, 0), std::slice::from_ref(one)))
-        .collect();
-    let expected = records(&single);
-    let preemptions = Cell::new(0);
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(20));
-    let settings = (1usize..20, 1usize..80, 13usize..28, any::<u64>());
-    runner
-        .run(&settings, |(slots, chunk_tokens, kv_blocks, order)| {
-            let mut shuffled = jobs.clone();
-            shuffled.sort_by_key(|job| randomness::mix(job.id ^ order));
-            let finished = run(stub(kv_blocks), options(slots, chunk_tokens), &shuffled);
-            let preempted: u32 = finished.values().map(|(_, stats)| stats.preemptions).sum();
-            preemptions.set(preemptions.get() + preempted);
-            prop_assert_eq!(&records(&finished), &expected);
-            Ok(())
-        })
-        .unwrap();
-    let preemptions = preemptions.get();
-    assert!(
-        preemptions > 10,
-        "the small KVs were to force preemptions: {preemptions}"
-    );
+    let single = batched_equals_single(&jobs, 20);
     let stopped = jobs
         .iter()
         .filter(|job| keeps_its_form(job, &single[&job.id].0));
