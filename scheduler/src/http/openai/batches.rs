@@ -17,6 +17,7 @@ use rbee_queue::batches::{Submission, SubmitError, Submitted};
 use rbee_queue::file::{Asked, Purpose, RefusedLine, StoredFile};
 use rbee_queue::jsonl::{LineOptions, ReadError, Survey};
 use rbee_queue::store::Refusal;
+use rbee_queue::whole_number::whole;
 use rbee_queue::{Batch, BatchModel, BatchSpec, Endpoint, Priority};
 use serde_json::{Map, Value};
 use std::fs::File;
@@ -136,7 +137,7 @@ fn read_outputs_kept(body: &Map<String, Value>) -> Result<Option<u64>, ApiError>
     let anchored = given
         .get("anchor")
         .is_some_and(|anchor| anchor == "created_at");
-    let seconds = given.get("seconds").and_then(Value::as_u64);
+    let seconds = given.get("seconds").and_then(whole);
     match seconds.filter(|seconds| anchored && OUTPUTS_KEPT_S.contains(seconds)) {
         Some(seconds) => Ok(Some(seconds)),
         None => {
@@ -323,6 +324,8 @@ mod tests {
         assert!(asked(json!({"metadata": {"a": "b"}})).is_ok());
         assert!(asked(json!({"endpoint": "/v1/embeddings"})).is_ok());
         let kept = json!({"output_expires_after": {"anchor": "created_at", "seconds": 3600}});
+        assert_eq!(asked(kept).unwrap().outputs_kept_s, Some(3_600));
+        let kept = json!({"output_expires_after": {"anchor": "created_at", "seconds": 3600.0}});
         assert_eq!(asked(kept).unwrap().outputs_kept_s, Some(3_600));
         let many: Map<String, Value> = (0..17).map(|n| (n.to_string(), json!("x"))).collect();
         for wrong in [
