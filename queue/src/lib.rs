@@ -39,6 +39,7 @@ pub mod state;
 pub mod store;
 pub mod token;
 pub mod tools;
+pub mod trace;
 pub mod whole_number;
 mod words;
 

@@ -14,7 +14,7 @@ use clap::Args;
 use rbee_queue::batch::INTERACTIVE_OWNER;
 use rbee_scheduler::http::{self, ApiParts, Auth, Models, NodeFigures};
 use rbee_scheduler::webhook::Webhooks;
-use rbee_scheduler::{Coordinator, CoordinatorOptions, Retention};
+use rbee_scheduler::{Coordinator, CoordinatorOptions, Retention, ValidationSettings};
 use rbee_worker::face::register_metrics;
 use rbee_worker::model_files::DEFAULT_ALIAS;
 use rbee_worker::node::{LeaseOptions, NodeHandle};
@@ -193,6 +193,11 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
     let schedules = (args.schedules).settings(Arc::clone(&models), spool.clone(), address)?;
     let options = CoordinatorOptions {
         schedules: Some(schedules),
+        validation: Some(ValidationSettings {
+            models: Arc::clone(&models),
+            spool: spool.clone(),
+            max_jobs: args.max_jobs,
+        }),
         ..coordinator_options(context, &args, &home.shape)?
     };
     let (coordinator, handle) = Coordinator::new(home.batches.clone(), options);

@@ -53,7 +53,7 @@ mod pressure;
 mod results;
 mod running_text;
 mod schedules;
-mod spool;
+pub(crate) mod spool;
 mod sse;
 mod stalled;
 mod submit;

@@ -315,7 +315,7 @@ async fn load(server: Server, upload: Upload) -> Result<Submitted, ApiError> {
     }
     (server.check_room(&upload.caller, upload.survey.jobs)).await?;
     let client = Waiting::new();
-    let reader = again(upload.file, &client)
+    let reader = again(upload.file, &client.watched())
         .map_err(|error| ApiError::internal(format!("an upload cannot be read again: {error}")))?;
     let submission = Submission {
         owner: upload.caller.owner().to_owned(),
