@@ -31,6 +31,8 @@ mod models_home;
 mod moment;
 mod node_host;
 mod node_shelf;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod output;
 mod paths;
 mod placing_args;
@@ -49,6 +51,7 @@ mod signals;
 mod supervisor;
 mod table;
 mod talk;
+mod traces_args;
 
 use std::process::ExitCode as ProcessExitCode;
 

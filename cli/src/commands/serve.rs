@@ -43,6 +43,7 @@ use crate::server_models::ServerModels;
 use crate::server_token;
 use crate::supervisor::{self, Child, Supervised};
 use crate::talk::Talk;
+use crate::traces_args::TracesArgs;
 
 /// The name of the node in a server's own process.
 const NODE_NAME: &str = "local";
@@ -134,6 +135,9 @@ pub struct ServeArgs {
 
     #[command(flatten)]
     pub engine: EngineArgs,
+
+    #[command(flatten)]
+    pub traces: TracesArgs,
 }
 
 /// How long finished batches are kept.

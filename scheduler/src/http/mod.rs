@@ -58,6 +58,7 @@ mod sse;
 mod stalled;
 mod submit;
 mod tokens;
+mod traced;
 pub mod types;
 
 pub use auth::{Auth, AuthError, Caller};
