@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use rbee_queue::BatchStatus;
 use rbee_queue::jsonl::{Rendering, Shape};
 use rbee_scheduler::http::types::BatchView;
 

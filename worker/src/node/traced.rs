@@ -5,7 +5,7 @@ use rbee_queue::queue::Held;
 use rbee_queue::store::{Finish, FinishOutcome};
 use rbee_queue::trace::{self, Part, Span};
 use rbee_queue::{BatchId, BatchNo, Batches, Outcome};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Batches whose ids are remembered.
 const KNOWN: usize = 1_000;
@@ -72,6 +72,7 @@ impl Teller {
         began_us: i64,
     ) {
         let mut firsts: HashMap<BatchNo, (&Finish, u64)> = HashMap::new();
+        let mut done = HashSet::new();
         for (finish, outcome) in group.finishes.iter().zip(outcomes) {
             let FinishOutcome::Stored { batch_done, .. } = outcome else {
                 continue;
@@ -88,8 +89,9 @@ impl Teller {
             if let Some(times) = group.times.get(&held) {
                 trace::tell(|| attempt(&id, finish, *times));
             }
-            if *batch_done && let Ok(Some(batch)) = batches.store().batch_get(&id).await {
-                trace::tell(|| Span::of_ended(&batch));
+            // All results say so that were stored together with the last one.
+            if *batch_done {
+                done.insert(no);
             }
         }
         for (no, (first, jobs)) in firsts {
@@ -100,6 +102,11 @@ impl Teller {
                         .with("rbee.node", first.stats.node.as_str())
                         .with("rbee.jobs", jobs)
                 });
+            }
+            if done.contains(&no)
+                && let Ok(Some(batch)) = batches.store().batch_by_no(no).await
+            {
+                trace::tell(|| Span::of_ended(&batch));
             }
         }
     }

@@ -219,13 +219,11 @@ impl Validations {
         self.later.insert(id, Later { at, wait });
     }
 
-    /// How long nothing is to be done.
+    /// How long nothing is to be done. One that is due and has no turn gets it when another read ends.
     fn wait(&self) -> Duration {
         let now = Instant::now();
-        let next = self
-            .later
-            .values()
-            .map(|later| later.at.saturating_duration_since(now));
+        let waiting = self.later.values().filter(|later| later.at > now);
+        let next = waiting.map(|later| later.at.duration_since(now));
         next.fold(LOOK, Duration::min)
     }
 }
