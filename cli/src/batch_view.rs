@@ -9,6 +9,8 @@ use crate::moment;
 
 /// Hex digits of a sha256 in text for people.
 const SHORT_DIGEST: usize = 12;
+/// Reasons to refuse a batch that are shown to people.
+const REASONS_SHOWN: usize = 5;
 
 /// Who runs a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,7 @@ pub fn json(batch: &BatchView, runner: Runner) -> Value {
         },
         "paused_reason": batch.paused_reason,
         "waiting": batch.waiting,
+        "refused": batch.errors.as_ref().map(|errors| &errors.data),
         "priority": batch.priority,
         "node": batch.node,
         "request_counts": batch.request_counts,
@@ -87,6 +90,16 @@ pub fn models(batch: &BatchView) -> String {
         .map(|model| model.requested.as_str())
         .collect();
     names.join(", ")
+}
+
+/// Why it is refused as a whole, where it is: the first reasons, in sentences.
+pub fn refused(batch: &BatchView) -> Vec<String> {
+    let reasons = batch.errors.iter().flat_map(|errors| &errors.data);
+    let told = reasons.take(REASONS_SHOWN).map(|reason| match reason.line {
+        Some(line) => format!("line {line}: {}", reason.message),
+        None => reason.message.clone(),
+    });
+    told.collect()
 }
 
 /// `1 job`, `2 jobs`.

@@ -32,6 +32,8 @@ mod moment;
 mod node_host;
 mod node_shelf;
 mod orphan;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod output;
 mod paths;
 mod placing_args;
@@ -51,6 +53,7 @@ mod signals;
 mod supervisor;
 mod table;
 mod talk;
+mod traces_args;
 
 use std::process::ExitCode as ProcessExitCode;
 

@@ -6,6 +6,7 @@ use crate::file::{Asked, RefusedLine};
 use crate::ids::{BatchId, BatchNo, ModelNo, ModelSha};
 use crate::jsonl::{LineOptions, Shape};
 use crate::state::BatchStatus;
+use crate::whole_number;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -22,6 +23,7 @@ pub struct BatchSpec {
     /// How its lines are read.
     pub options: LineOptions,
     /// The seed of jobs whose lines have none.
+    #[serde(deserialize_with = "whole_number::required")]
     pub seed: u64,
     /// `YYYY-MM-DD`, what `strftime_now` in a chat template says.
     pub template_date: String,

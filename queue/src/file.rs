@@ -82,6 +82,9 @@ pub struct Asked {
     /// How long its output files are kept after its end, in seconds.
     #[serde(default)]
     pub outputs_kept_s: Option<u64>,
+    /// Unfinished jobs that its owner may have at once, by the token that it was asked with.
+    #[serde(default)]
+    pub max_queued: Option<u64>,
 }
 
 /// Why a batch is refused as a whole: one reason, and the line that it is about.

@@ -39,6 +39,8 @@ pub mod state;
 pub mod store;
 pub mod token;
 pub mod tools;
+pub mod trace;
+pub mod whole_number;
 mod words;
 
 pub use batch::{Batch, BatchModel, BatchSpec, Counts, Priority, RunKey};

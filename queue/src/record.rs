@@ -244,6 +244,9 @@ pub struct JobStats {
     /// The node that computed the result.
     #[serde(default)]
     pub node: String,
+    /// Milliseconds of rendering and tokenising, and of compiling a form.
+    #[serde(default)]
+    pub prepare_ms: u64,
     /// Milliseconds from admission by the engine to the first generated token.
     pub first_token_ms: u64,
     /// Milliseconds from admission by the engine to the end.

@@ -92,7 +92,8 @@ pub fn job_after(state: JobState, event: JobEvent) -> Option<JobState> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BatchStatus {
-    /// Its lines are being loaded; nobody sees it. A crash leaves it to the sweeper.
+    /// Its lines are being loaded. Nobody sees it, and a crash leaves it to the sweeper; but for one that was announced, which
+    /// has no job yet, and whose file whoever leads reads.
     Validating,
     /// Its jobs run.
     InProgress,
@@ -197,7 +198,7 @@ pub fn batch_after(status: BatchStatus, event: BatchEvent) -> Option<BatchStatus
         (S::Finalizing, BatchEvent::Finalized) => Some(S::Completed),
         (S::Cancelling, BatchEvent::LastJobFinished) => Some(S::Cancelled),
         (S::Validating | S::InProgress, BatchEvent::Cancel) => Some(S::Cancelling),
-        (S::InProgress, BatchEvent::Expire) => Some(S::Finalizing),
+        (S::Validating | S::InProgress, BatchEvent::Expire) => Some(S::Finalizing),
         (S::Finalizing, BatchEvent::LastJobFinished) => Some(S::Expired),
         (S::Completed | S::Expired | S::Cancelled, BatchEvent::Retry) => Some(S::InProgress),
         _ => None,

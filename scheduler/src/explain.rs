@@ -15,6 +15,9 @@ pub fn explain(batch: &Batch, waiting: &[JobSummary], nodes: &[StoredNode]) -> O
         return (placed > 0)
             .then(|| format!("{placed} jobs are still being stopped on their nodes"));
     }
+    if batch.status == BatchStatus::Validating {
+        return Some("its file is read first, and there must be room for its jobs".to_owned());
+    }
     if batch.status != BatchStatus::InProgress {
         return None;
     }

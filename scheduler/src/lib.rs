@@ -23,7 +23,7 @@ pub mod webhook;
 
 pub use coordinator::{
     Coordinator, CoordinatorHandle, CoordinatorOptions, CoordinatorStatus, Retention,
-    ScheduleSettings,
+    ScheduleSettings, ValidationSettings,
 };
 pub use dispatch::{Dispatched, Dispatcher, Load, Tick};
 pub use explain::explain;

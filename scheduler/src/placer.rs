@@ -9,6 +9,7 @@ use rbee_queue::batches::work_of;
 use rbee_queue::queue::{Held, QueueError, Work};
 use rbee_queue::record::{JobError, JobStats, Outcome, RECORD_VERSION, ResultRecord};
 use rbee_queue::store::{Finish, Place, PlaceOutcome, QueuedQuery, ReleaseCause};
+use rbee_queue::trace::{self, Part, Span};
 use rbee_queue::{Attempt, Batch, BatchNo, Batches, JobRef, ModelNo, NodeInstance, StoreError};
 
 /// Jobs that are placed in one transaction: bounds its length and the memory of their lines.
@@ -47,6 +48,24 @@ struct Push {
     no: ModelNo,
     node: NodeInstance,
     work: Vec<Work>,
+}
+
+impl Push {
+    /// Tells whoever collects traces of the places that these jobs got.
+    fn told(&self, batch: &Batch, began_us: i64) {
+        let Some(first) = self.work.first() else {
+            return;
+        };
+        trace::tell(|| {
+            Span::of_batch(
+                &batch.id,
+                Part::Place(first.job.index, first.attempt),
+                began_us,
+            )
+            .with("rbee.node_instance", self.node.to_string())
+            .with("rbee.jobs", self.work.len() as u64)
+        });
+    }
 }
 
 impl Placer {
@@ -118,6 +137,7 @@ impl Placer {
                 numerics: Some(node.numerics.clone()),
             })
             .collect();
+        let began_us = trace::now_us();
         let outcomes = store.place_many(places).await?;
         let (mut pushes, mut refused) = (Vec::<Push>::new(), Vec::new());
         for ((queued, node), outcome) in jobs.iter().zip(nodes).zip(outcomes) {
@@ -140,6 +160,9 @@ impl Placer {
                     work: vec![work],
                 }),
             }
+        }
+        for push in &pushes {
+            push.told(group.batch, began_us);
         }
         if !refused.is_empty() {
             self.batches.finish(&self.name, refused).await?;

@@ -39,6 +39,7 @@ mod server;
 mod structured;
 mod tensors;
 mod tokens;
+mod traces;
 mod untrusted;
 mod watch;
 mod webhooks;

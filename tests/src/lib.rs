@@ -6,6 +6,7 @@ pub mod alone;
 pub mod checkpoint;
 pub mod clocks;
 pub mod cluster;
+pub mod collector;
 pub mod driver;
 pub mod engine;
 pub mod events;

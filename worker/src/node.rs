@@ -23,6 +23,7 @@ mod recent;
 mod shelf;
 mod stall;
 mod status;
+mod traced;
 mod watching;
 
 pub use ask::{Answer, Ask, PIECES_WAITING};

@@ -11,6 +11,8 @@ use crate::{aarch64, house, leftovers, models, nvcc, python, services};
 
 /// The filter that also asks for full size: the fault tests run small otherwise.
 const FAULTS: &str = "faults";
+/// What releases lack and tests need: failpoints, and traces to a collector.
+const TESTED: &str = "rbee/failpoints,rbee/otlp";
 
 /// Remove what killed runs left, fetch the models, install the servers, build the binary, run the tests whose name contains `filter`.
 pub fn test(filter: Option<&str>) -> Result<()> {
@@ -45,7 +47,7 @@ pub fn test(filter: Option<&str>) -> Result<()> {
     run(&mut tests)
 }
 
-/// Builds `rbee` with failpoints and puts it beside the one that is tested, under another name. The feature belongs to
+/// Builds `rbee` with failpoints and traces and puts it beside the one that is tested, under another name. The features belong to
 /// the last crate only and the selection is the workspace's, so that no other crate is compiled twice.
 fn build_with_failpoints() -> Result<()> {
     run(&mut cargo(&[
@@ -54,7 +56,7 @@ fn build_with_failpoints() -> Result<()> {
         "--workspace",
         "--all-targets",
         "--features",
-        "rbee/failpoints",
+        TESTED,
     ]))?;
     let built = release_dir().join("rbee");
     // Not a copy over it: a test may still run the old one.
@@ -69,7 +71,7 @@ fn build_with_failpoints() -> Result<()> {
 pub fn ci() -> Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     house::check()?;
-    run(&mut clippy("rbee/failpoints"))?;
+    run(&mut clippy(TESTED))?;
     let mut cuda = clippy("rbee/cuda");
     nvcc::stand_in(&mut cuda)?;
     run(&mut cuda)?;

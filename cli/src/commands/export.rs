@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use rbee_queue::BatchStatus;
 use rbee_queue::jsonl::{Rendering, Shape};
 use rbee_scheduler::http::types::BatchView;
 
@@ -154,6 +155,12 @@ fn check(
     advice: &str,
 ) -> Result<(), Failure> {
     let unfinished = batch.request_counts.unfinished();
+    if batch.status == BatchStatus::Validating && !args.follow {
+        return Err(Failure::usage(format!(
+            "which lines {} has is not known yet, since its file is being read: wait for it with --follow",
+            batch.id
+        )));
+    }
     let whole = args.follow || args.partial || destinations.results.file().is_none();
     if unfinished > 0 && !whole {
         let (id, total) = (&batch.id, batch.request_counts.total);

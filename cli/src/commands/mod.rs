@@ -102,7 +102,10 @@ pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
     };
     match (cli.command, child) {
         (Command::Run(args), None) => run::supervise(&global, &args, talk).await,
-        (Command::Run(args), Some(child)) => run::run(&context(Some(&child))?, *args, child).await,
+        (Command::Run(args), Some(child)) => {
+            let (context, traces) = (context(Some(&child))?, args.traces.clone());
+            (traces.around("run", run::run(&context, *args, child))).await
+        }
         (Command::Rerun(args), None) if global.server().is_some() => {
             rerun::submit(&context(None)?, *args).await
         }
@@ -112,16 +115,19 @@ pub async fn dispatch(cli: Cli, talk: &Talk) -> Outcome {
         }
         (Command::Worker(args), None) => worker::supervise(&args, talk).await,
         (Command::Worker(args), Some(child)) => {
-            worker::run(&context(Some(&child))?, *args, child).await
+            let (context, traces) = (context(Some(&child))?, args.traces.clone());
+            (traces.around("worker", worker::run(&context, *args, child))).await
         }
         (Command::Plan(args), _) => plan::run(&context(None)?, *args).await,
         (Command::Infer(args), _) => infer::run(&context(None)?, *args).await,
-        (Command::Serve(args), None) => match serve::supervise(&args, talk).await? {
-            Some(code) => Ok(code),
-            None => serve::run(&context(None)?, *args, None).await,
-        },
-        (Command::Serve(args), Some(child)) => {
-            serve::run(&context(Some(&child))?, *args, Some(child)).await
+        (Command::Serve(args), child) => {
+            if child.is_none()
+                && let Some(code) = serve::supervise(&args, talk).await?
+            {
+                return Ok(code);
+            }
+            let (context, traces) = (context(child.as_ref())?, args.traces.clone());
+            (traces.around("serve", serve::run(&context, *args, child))).await
         }
         (Command::Submit(args), _) => submit::run(&context(None)?, *args).await,
         (Command::Watch(args), _) => watch::run(&context(None)?, args).await,

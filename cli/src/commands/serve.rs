@@ -11,7 +11,7 @@ use clap::Args;
 use rbee_queue::batch::INTERACTIVE_OWNER;
 use rbee_scheduler::http::{self, ApiParts, Auth, Models, NodeFigures};
 use rbee_scheduler::webhook::Webhooks;
-use rbee_scheduler::{Coordinator, CoordinatorOptions, Retention};
+use rbee_scheduler::{Coordinator, CoordinatorOptions, Retention, ValidationSettings};
 use rbee_worker::face::register_metrics;
 use rbee_worker::model_files::DEFAULT_ALIAS;
 use rbee_worker::node::{LeaseOptions, NodeHandle};
@@ -41,6 +41,7 @@ use crate::server_models::ServerModels;
 use crate::server_token;
 use crate::supervisor::{self, Child, Supervised};
 use crate::talk::Talk;
+use crate::traces_args::TracesArgs;
 
 /// The name of the node in a server's own process.
 const NODE_NAME: &str = "local";
@@ -132,6 +133,9 @@ pub struct ServeArgs {
 
     #[command(flatten)]
     pub engine: EngineArgs,
+
+    #[command(flatten)]
+    pub traces: TracesArgs,
 }
 
 /// How long finished batches are kept.
@@ -192,6 +196,11 @@ pub async fn run(context: &Context, args: ServeArgs, child: Option<Child>) -> Ou
     let schedules = (args.schedules).settings(Arc::clone(&models), spool.clone(), address)?;
     let options = CoordinatorOptions {
         schedules: Some(schedules),
+        validation: Some(ValidationSettings {
+            models: Arc::clone(&models),
+            spool: spool.clone(),
+            max_jobs: args.max_jobs,
+        }),
         ..coordinator_options(context, &args, &home.shape)?
     };
     let (coordinator, handle) = Coordinator::new(home.batches.clone(), options);

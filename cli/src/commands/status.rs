@@ -118,6 +118,9 @@ fn describe(batch: &BatchView, runner: Runner, errors: &[ErrorKind]) -> Vec<Stri
             format!("{} ({took} after it was made)", moment::utc(finished)),
         );
     }
+    for reason in batch_view::refused(batch) {
+        say("refused", reason);
+    }
     for kind in errors {
         let (jobs, at) = (
             counted(kind.jobs, "job"),

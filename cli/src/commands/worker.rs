@@ -22,6 +22,7 @@ use crate::seconds;
 use crate::secrets;
 use crate::supervisor::{self, Child, Supervised};
 use crate::talk::Talk;
+use crate::traces_args::TracesArgs;
 
 /// Run jobs of a cluster on this machine
 ///
@@ -83,6 +84,9 @@ pub struct WorkerArgs {
 
     #[command(flatten)]
     pub engine: EngineArgs,
+
+    #[command(flatten)]
+    pub traces: TracesArgs,
 }
 
 impl WorkerArgs {

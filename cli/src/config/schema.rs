@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, Command};
 use super::nearest::nearest;
 
 /// Headings of shared flags, and the section of each; the empty one is the top of the file.
-const SHARED: [(&str, &str); 7] = [
+const SHARED: [(&str, &str); 8] = [
     ("Global options", ""),
     ("Store and queue", ""),
     ("Engine", "engine"),
@@ -21,6 +21,7 @@ const SHARED: [(&str, &str); 7] = [
     ("Answers", "answers"),
     ("Schedules", "schedules"),
     ("Remote machines", "remote"),
+    ("Traces", "traces"),
 ];
 /// Commands with a section of their own.
 const OWN: [&str; 4] = ["serve", "worker", "run", "submit"];

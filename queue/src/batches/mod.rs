@@ -3,6 +3,7 @@
 //! Owns the order of those writes: the store first, then the queue; a result is committed, then
 //! the inbox forgets it. Whatever is cut off in between, `resume` and `sweep` put right.
 
+mod announce;
 mod equal;
 mod export;
 mod purge;
@@ -10,6 +11,7 @@ mod submit;
 mod take_over;
 mod work;
 
+pub use announce::AnnouncedInput;
 pub use export::{Export, ExportLine, PageRenderer};
 pub use purge::PurgeError;
 pub use submit::{Input, Reserved, Submission, SubmitError, Submitted};

@@ -6,7 +6,7 @@
 use super::Batches;
 use super::equal::EqualJobs;
 use crate::batch::{Batch, BatchModel, BatchSpec, Priority};
-use crate::file::{Asked, RefusedLine};
+use crate::file::Asked;
 use crate::ids::{BatchId, BatchNo, ModelNo};
 use crate::jsonl::{Line, LineOptions, ReadError, Reader};
 use crate::owner::{BatchLock, LockError};
@@ -49,7 +49,7 @@ pub struct Submission {
 }
 
 impl Submission {
-    fn into_new(self, id: BatchId) -> NewBatch {
+    pub(super) fn into_new(self, id: BatchId) -> NewBatch {
         NewBatch {
             id,
             owner: self.owner,
@@ -145,18 +145,7 @@ impl Batches {
             digest,
             compute_each,
         };
-        self.load_and_show(reserved, input, &models).await
-    }
-
-    /// Keeps a batch that is refused as a whole, with the reasons: failed, and without a job.
-    pub async fn refuse(
-        &self,
-        submission: Submission,
-        reasons: Vec<RefusedLine>,
-    ) -> Result<Batch, SubmitError> {
-        // Nobody runs it, so nobody locks it.
-        let new = submission.into_new(BatchId::generate());
-        Ok(self.store.batch_refuse(new, reasons).await?)
+        self.load_and_show(reserved, None, input, &models).await
     }
 
     /// The id of a batch that is about to be made, and its lock where the store is embedded. Locked before it is there: a
@@ -180,12 +169,14 @@ impl Batches {
         for model in &models {
             self.store.model_resolve(reserved.no, model.clone()).await?;
         }
-        self.load_and_show(reserved, input, &models).await
+        self.load_and_show(reserved, None, input, &models).await
     }
 
-    async fn load_and_show<R>(
+    /// Loads, and shows what is whole, in the place of an announced batch where there is one.
+    pub(super) async fn load_and_show<R>(
         &self,
         reserved: Reserved,
+        announced: Option<BatchNo>,
         input: Input<R>,
         models: &[BatchModel],
     ) -> Result<Submitted, SubmitError>
@@ -226,7 +217,11 @@ impl Batches {
             let _ = self.store.batch_delete(no).await;
             return Err(error);
         }
-        match self.store.batch_seal(no).await? {
+        let sealed = match announced {
+            Some(announced) => self.store.batch_seal_as(no, announced).await?,
+            None => self.store.batch_seal(no).await?,
+        };
+        match sealed {
             Sealed::Shown(batch) => Ok(Submitted::New(batch, lock)),
             Sealed::Existing(batch) => Ok(Submitted::Existing(batch)),
             Sealed::Refused(refusal) => Err(SubmitError::Refused(refusal)),

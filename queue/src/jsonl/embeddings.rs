@@ -7,6 +7,7 @@ use super::options::LineOptions;
 use super::params;
 use super::parse::take_model;
 use crate::request::{EmbedText, Endpoint, Input, MAX_EMBED_TEXTS, Params, Request};
+use crate::whole_number::whole;
 use serde_json::{Map, Value};
 
 /// Greatest `dimensions`; far more than any model's.
@@ -85,7 +86,7 @@ fn tokens(name: &str, ids: &[Value]) -> Result<EmbedText, LineError> {
         return Err(LineError::invalid(name, "the list of tokens is empty"));
     }
     let one = |id: &Value| {
-        let id = params::whole(id).and_then(|id| u32::try_from(id).ok());
+        let id = whole(id).and_then(|id| u32::try_from(id).ok());
         id.ok_or_else(|| {
             LineError::invalid(name, "a list of tokens holds whole numbers only, from 0 on")
         })
@@ -107,7 +108,7 @@ fn dimensions(value: Option<Value>) -> Result<Option<u32>, LineError> {
     let Some(value) = value.filter(|value| !value.is_null()) else {
         return Ok(None);
     };
-    match params::whole(&value) {
+    match whole(&value) {
         Some(number @ 1..=MAX_DIMENSIONS) => Ok(Some(number as u32)),
         Some(_) => Err(LineError::out_of_range(
             "dimensions",

@@ -8,6 +8,7 @@ use super::lines::DEFAULT_MAX_LINE_BYTES;
 use super::template::Template;
 use super::{params, template};
 use crate::request::Endpoint;
+use crate::whole_number;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -40,8 +41,10 @@ pub struct LineOptions {
     /// Body parameters that replace the lines' own; other names are fields for the template.
     pub overrides: Map<String, Value>,
     /// Only the first so many jobs are read.
+    #[serde(default, deserialize_with = "whole_number::optional")]
     pub limit: Option<u64>,
     /// Longer lines are an error of that line.
+    #[serde(deserialize_with = "whole_number::required")]
     pub max_line_bytes: usize,
     /// The one route that all OpenAI lines must name. `None`: each names its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]

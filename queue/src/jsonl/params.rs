@@ -9,6 +9,7 @@ use crate::request::{
     DEFAULT_MAX_TOKENS, Endpoint, MAX_CHOICES, MAX_SCHEMA_RETRIES, MAX_TOP_LOGPROBS, Params,
 };
 use crate::response_format::ResponseFormat;
+use crate::whole_number::whole;
 use serde_json::{Map, Value};
 
 /// Greatest `max_tokens`; clients write it for "as many as fit".
@@ -81,10 +82,10 @@ pub fn unsupported(name: &str, value: &Value) -> Option<&'static str> {
             .as_array()
             .is_some_and(|all| all.iter().all(|m| m == "text")),
         "echo" | "use_beam_search" => value == &Value::Bool(false),
-        "best_of" => value.as_u64() == Some(1),
-        "min_tokens" => value.as_u64() == Some(0),
+        "best_of" => whole(value) == Some(1),
+        "min_tokens" => whole(value) == Some(0),
         "typical_p" | "length_penalty" => value.as_f64() == Some(1.0),
-        "mirostat" => value.as_u64() == Some(0),
+        "mirostat" => whole(value) == Some(0),
         "suffix" => value == "",
         _ => false,
     };
@@ -244,7 +245,7 @@ impl<'a> Given<'a> {
 
     fn top_k(&self) -> Result<u32, LineError> {
         // Several clients write -1 for "off".
-        if self.get("top_k").and_then(Value::as_i64) == Some(-1) {
+        if self.get("top_k").and_then(Value::as_f64) == Some(-1.0) {
             return Ok(0);
         }
         Ok(self.integer("top_k", 0, u64::from(u32::MAX))?.unwrap_or(0) as u32)
@@ -316,7 +317,7 @@ impl<'a> Given<'a> {
         }
         ids.iter()
             .map(|id| {
-                id.as_u64()
+                whole(id)
                     .and_then(|id| u32::try_from(id).ok())
                     .ok_or_else(wrong)
             })
@@ -359,15 +360,4 @@ impl<'a> Given<'a> {
             )),
         }
     }
-}
-
-/// The value as a whole number, also where it is written as `64.0`.
-pub(super) fn whole(value: &Value) -> Option<u64> {
-    const EXACT: f64 = (1u64 << 53) as f64;
-    value.as_u64().or_else(|| {
-        value
-            .as_f64()
-            .filter(|number| number.fract() == 0.0 && (0.0..=EXACT).contains(number))
-            .map(|number| number as u64)
-    })
 }

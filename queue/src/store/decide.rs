@@ -380,6 +380,14 @@ pub fn cancel(status: BatchStatus) -> Result<BatchStatus, StoreError> {
     })
 }
 
+/// The state of a batch that is refused as a whole.
+pub fn refuse(status: BatchStatus) -> Result<BatchStatus, StoreError> {
+    batch_after(status, BatchEvent::Refuse).ok_or_else(|| StoreError::WrongState {
+        status: status.to_string(),
+        what: "so it cannot be refused any more",
+    })
+}
+
 /// The state of a batch whose completion window passed; one whose end was cut off in the middle goes on.
 pub fn expire(status: BatchStatus) -> Result<BatchStatus, StoreError> {
     if status == BatchStatus::Finalizing {

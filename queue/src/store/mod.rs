@@ -4,6 +4,7 @@
 //! bounded chunks, where its doc says so), and takes and returns vectors where jobs are many. All
 //! state changes are decided by `state`. SQL lives in the implementations only.
 
+mod announced;
 #[cfg(test)]
 mod contract;
 mod decide;
@@ -25,6 +26,7 @@ mod shared_answers;
 mod sqlite;
 mod tokens;
 
+pub use announced::AnnouncedStore;
 pub use error::StoreError;
 pub use files::{FileAdded, FileStore, FilesQuery, MAX_FILES, NewFile};
 pub use jobs::{
@@ -44,7 +46,6 @@ pub use sqlite::SqliteStore;
 pub use tokens::{MAX_TOKENS, NewToken, TokenAdded, TokenStore};
 
 use crate::batch::{Batch, BatchModel};
-use crate::file::RefusedLine;
 use crate::ids::{BatchId, BatchNo, JobIndex, JobRef, NodeInstance};
 use crate::node::{NodeReport, Renewal, StoredNode};
 use async_trait::async_trait;
@@ -55,7 +56,7 @@ pub const MAX_JOBS_A_CALL: usize = 10_000;
 
 /// What every store can do. Implementations pass one contract suite.
 #[async_trait]
-pub trait Store: ScheduleStore + TokenStore + FileStore {
+pub trait Store: ScheduleStore + TokenStore + FileStore + AnnouncedStore {
     /// Makes a hidden batch in `validating` with its models. Nobody but its maker sees it.
     async fn batch_create(&self, new: NewBatch) -> Result<(BatchId, BatchNo), StoreError>;
 
@@ -66,13 +67,6 @@ pub trait Store: ScheduleStore + TokenStore + FileStore {
     /// without jobs, with duplicate ids, or equal to one that exists is not shown: it is deleted.
     async fn batch_seal(&self, batch: BatchNo) -> Result<Sealed, StoreError>;
 
-    /// Keeps a batch that is refused as a whole: failed, without a job, with the reasons.
-    async fn batch_refuse(
-        &self,
-        new: NewBatch,
-        reasons: Vec<RefusedLine>,
-    ) -> Result<Batch, StoreError>;
-
     /// Deletes a batch with all its jobs and results, in bounded chunks; hidden ones too. True if
     /// there was one.
     async fn batch_delete(&self, batch: BatchNo) -> Result<bool, StoreError>;
@@ -82,6 +76,9 @@ pub trait Store: ScheduleStore + TokenStore + FileStore {
 
     /// A batch that was shown.
     async fn batch_get(&self, id: &BatchId) -> Result<Option<Batch>, StoreError>;
+
+    /// The batch of a number, if it was shown.
+    async fn batch_by_no(&self, batch: BatchNo) -> Result<Option<Batch>, StoreError>;
 
     /// The batch that holds an owner's idempotency key.
     async fn batch_by_key(&self, owner: &str, key: &str) -> Result<Option<Batch>, StoreError>;

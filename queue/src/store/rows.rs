@@ -27,6 +27,10 @@ pub const BATCH_COLUMNS: &str = "batch_no, id, owner, name, idempotency_key, pri
      finished_at_us, in_progress_at_us, cancelling_at_us, finalizing_at_us, expires_at_us, \
      asked, refused";
 
+/// The condition of a batch that is older than `$2`, where that is given.
+pub const OLDER: &str = "($2 IS NULL OR created_at_us <= (SELECT created_at_us FROM batches WHERE id = $2) \
+     AND (created_at_us < (SELECT created_at_us FROM batches WHERE id = $2) OR id < $2))";
+
 /// Losses without evidence after which a job runs alone.
 const LOSSES_BEFORE_ALONE: i64 = 10;
 

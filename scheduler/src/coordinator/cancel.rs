@@ -3,6 +3,7 @@
 //! The store has ended what waited. Placed jobs end here: those that lie in an inbox at once, those
 //! that run when their node has heard of it.
 
+use super::told_of_end;
 use rbee_queue::queue::Held;
 use rbee_queue::store::{PlacedQuery, ReleaseCause};
 use rbee_queue::{Batch, BatchNo, BatchStatus, Batches, NodeInstance, StoreError};
@@ -37,6 +38,7 @@ impl Cancelled {
             let waits = told.is_some_and(|at| at.elapsed() < TOLD_AGAIN);
             if is_ending(batch) && !waits {
                 end_placed(batches, batch, known).await?;
+                told_of_end(batches, &batch.id).await;
                 self.told.insert(batch.no, Instant::now());
             }
         }

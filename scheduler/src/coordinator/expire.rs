@@ -2,6 +2,7 @@
 //!
 //! The store ends what waits; what nodes still have is ended as that of cancelled batches is.
 
+use super::told_of_end;
 use rbee_queue::{Batch, BatchStatus, Batches, StoreError};
 
 /// Begins the end of those whose time is up. Returns the batches as they are now, but for those that have ended by that.
@@ -30,6 +31,7 @@ pub(super) async fn expire(batches: &Batches, open: Vec<Batch>) -> Result<Vec<Ba
             Err(StoreError::WrongState { .. } | StoreError::NoSuchBatch) => {}
             Err(error) => return Err(error),
         }
+        told_of_end(batches, &batch.id).await;
         let now = store.batch_get(&batch.id).await?;
         still.extend(now.filter(|batch| !batch.status.is_terminal()));
     }

@@ -20,18 +20,22 @@ mod tell;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod validate;
 
 pub use retention::Retention;
 pub(crate) use schedules::uploaded_file;
 pub use schedules::{PLACEHOLDERS, RunPlace, ScheduleSettings, expand};
 pub use status::CoordinatorStatus;
+pub(crate) use validate::MAX_ANNOUNCED;
+pub use validate::ValidationSettings;
 
 use crate::placer::Placer;
 use crate::webhook::Webhooks;
 use claims::Claims;
 use feed::Feed;
 use ledger::Ledger;
-use rbee_queue::{Batches, NodeInstance, StoreError};
+use rbee_queue::trace::{self, Span};
+use rbee_queue::{BatchId, Batches, NodeInstance, StoreError};
 use sight::Sight;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -65,6 +69,8 @@ pub struct CoordinatorOptions {
     pub retention: Vec<Retention>,
     /// What schedules may use; `None`: none are run.
     pub schedules: Option<ScheduleSettings>,
+    /// What reading the files of announced batches takes; `None`: none are read.
+    pub validation: Option<ValidationSettings>,
 }
 
 impl Default for CoordinatorOptions {
@@ -79,6 +85,7 @@ impl Default for CoordinatorOptions {
             tell_again: Duration::from_secs(2),
             retention: Vec::new(),
             schedules: None,
+            validation: None,
         }
     }
 }
@@ -89,6 +96,7 @@ pub struct CoordinatorHandle {
     woken: Arc<Notify>,
     status: watch::Receiver<CoordinatorStatus>,
     schedules_woken: Arc<Notify>,
+    announced: Arc<Notify>,
     skip_owner: Option<String>,
     webhooks: Option<Webhooks>,
     schedules: Option<ScheduleSettings>,
@@ -98,6 +106,11 @@ impl CoordinatorHandle {
     /// What schedules may use; `None`: none are run.
     pub fn schedules(&self) -> Option<&ScheduleSettings> {
         self.schedules.as_ref()
+    }
+
+    /// A batch was announced, or one that was is cancelled: look now.
+    pub fn wake_announced(&self) {
+        self.announced.notify_one();
     }
 
     /// A schedule was made, changed or wanted: look now.
@@ -137,6 +150,8 @@ struct Shared {
     woken: Arc<Notify>,
     /// Schedules are to be looked at.
     schedules_woken: Arc<Notify>,
+    /// Announced batches are to be looked at.
+    announced: Arc<Notify>,
     /// Runs are to be looked at.
     runs_changed: Notify,
 }
@@ -174,8 +189,10 @@ impl Coordinator {
         let (status, seen) = watch::channel(CoordinatorStatus::default());
         let woken = Arc::new(Notify::new());
         let schedules_woken = Arc::new(Notify::new());
+        let announced = Arc::new(Notify::new());
         let handle = CoordinatorHandle {
             schedules_woken: Arc::clone(&schedules_woken),
+            announced: Arc::clone(&announced),
             schedules: options.schedules.clone(),
             woken: Arc::clone(&woken),
             status: seen,
@@ -191,6 +208,7 @@ impl Coordinator {
             status,
             woken,
             schedules_woken,
+            announced,
             runs_changed: Notify::new(),
         };
         let coordinator = Coordinator {
@@ -239,6 +257,13 @@ impl Coordinator {
         }
     }
 
+    /// Does that part of its work alone.
+    #[cfg(test)]
+    pub(crate) async fn read_announced(self) {
+        let error = validate::run(&self.shared).await;
+        panic!("announced batches are read no more: {error}");
+    }
+
     /// So that the next one leads at once.
     async fn give_back(&self) {
         let options = &self.shared.options;
@@ -249,6 +274,16 @@ impl Coordinator {
             Ok(Err(error)) => tracing::debug!(%error, "the lead was not given back"),
             Err(_) => tracing::debug!("the lead was not given back in time"),
         }
+    }
+}
+
+/// Tells whoever collects traces of a batch that has ended, other than by a node's last result.
+pub(crate) async fn told_of_end(batches: &Batches, id: &BatchId) {
+    if trace::is_on()
+        && let Ok(Some(batch)) = batches.store().batch_get(id).await
+        && batch.status.is_terminal()
+    {
+        trace::tell(|| Span::of_ended(&batch));
     }
 }
 
@@ -271,6 +306,7 @@ async fn lead(shared: &Arc<Shared>, term: u64, until: Instant, stop: &Cancellati
         error = tell::tell(shared) => Ended::Failed(error),
         error = retention::retain(shared) => Ended::Failed(error),
         error = schedules::run(shared) => Ended::Failed(error),
+        error = validate::run(shared) => Ended::Failed(error),
     };
     shared.status.send_modify(|status| {
         *status = CoordinatorStatus {

@@ -255,6 +255,7 @@ async fn batch_whose_window_passed_expires_with_what_nodes_have() {
         window_s: 1,
         metadata: None,
         outputs_kept_s: None,
+        max_queued: None,
     };
     let short = Submission {
         asked: Some(asked),

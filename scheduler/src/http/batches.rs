@@ -6,10 +6,11 @@ use super::error::{ApiError, within};
 use super::error_kinds::error_kinds;
 use super::find::{FindError, find};
 use super::types::{BatchDetail, BatchView, Listing};
+use crate::coordinator::told_of_end;
 use crate::explain::explain;
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use rbee_queue::{Batch, BatchId};
+use rbee_queue::{Batch, BatchId, BatchNo, BatchStatus, StoreError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -56,6 +57,25 @@ impl Server {
                 ),
             )),
             false => Ok(batch),
+        }
+    }
+
+    /// Changes a batch by its number. That of an announced one is another one from the moment on when its lines are there.
+    async fn change<T, F>(
+        &self,
+        batch: &Batch,
+        change: impl Fn(BatchNo) -> F,
+    ) -> Result<T, ApiError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        match change(batch.no).await {
+            Err(StoreError::NoSuchBatch) if batch.status == BatchStatus::Validating => {
+                let now = self.batches.store().batch_get(&batch.id).await?;
+                let now = now.ok_or(StoreError::NoSuchBatch)?;
+                Ok(change(now.no).await?)
+            }
+            changed => Ok(changed?),
         }
     }
 
@@ -133,8 +153,11 @@ pub async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Json<BatchView>, ApiError> {
     let batch = server.own_batch(&caller, &id).await?;
-    server.batches.store().batch_cancel(batch.no).await?;
+    let store = server.batches.store();
+    server.change(&batch, |no| store.batch_cancel(no)).await?;
     server.coordinator.wake();
+    server.coordinator.wake_announced();
+    told_of_end(&server.batches, &batch.id).await;
     server.reloaded(&batch).await
 }
 
@@ -163,7 +186,8 @@ pub async fn pause(
     let reason = reason.unwrap_or_else(|| "somebody paused it".to_owned());
     let reason: String = reason.chars().take(MAX_REASON).collect();
     let store = server.batches.store();
-    store.batch_pause(batch.no, Some(&reason)).await?;
+    let paused = server.change(&batch, |no| store.batch_pause(no, Some(&reason)));
+    paused.await?;
     server.reloaded(&batch).await
 }
 
@@ -174,7 +198,10 @@ pub async fn resume(
     Path(id): Path<String>,
 ) -> Result<Json<BatchView>, ApiError> {
     let batch = server.own_batch(&caller, &id).await?;
-    server.batches.store().batch_pause(batch.no, None).await?;
+    let store = server.batches.store();
+    server
+        .change(&batch, |no| store.batch_pause(no, None))
+        .await?;
     server.coordinator.wake();
     server.reloaded(&batch).await
 }

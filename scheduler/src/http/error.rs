@@ -30,6 +30,11 @@ pub struct ApiError {
 }
 
 impl ApiError {
+    /// The sentence alone.
+    pub(crate) fn into_message(self) -> String {
+        self.message
+    }
+
     fn new(
         status: StatusCode,
         code: impl Into<Cow<'static, str>>,

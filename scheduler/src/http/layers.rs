@@ -7,8 +7,9 @@ use super::leftover;
 use super::metrics;
 use super::plain_words;
 use super::stalled;
+use super::traced::{self, CORRELATION};
 use axum::error_handling::HandleErrorLayer;
-use axum::http::{HeaderName, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{BoxError, Router, middleware};
 use std::any::Any;
@@ -26,8 +27,6 @@ pub const MAX_REQUESTS: usize = 512;
 pub const MAX_ASKED: usize = 1_000;
 /// How long a short request may take.
 const SHORT: Duration = Duration::from_secs(120);
-/// The header under which a request's id travels.
-const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 
 /// Routes that answer at once, or not at all.
 pub fn timed(router: Router<Server>) -> Router<Server> {
@@ -54,6 +53,7 @@ pub fn around(router: Router<Server>, server: Server) -> Router<Server> {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(leftover::read_rest))
         .layer(middleware::from_fn_with_state(server, metrics::count))
+        .layer(middleware::from_fn(traced::note))
         .layer(middleware::from_fn(stalled::note))
         .layer(PropagateRequestIdLayer::new(CORRELATION))
         .layer(SetRequestIdLayer::new(CORRELATION, MakeRequestUuid))

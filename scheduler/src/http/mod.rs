@@ -53,11 +53,12 @@ mod pressure;
 mod results;
 mod running_text;
 mod schedules;
-mod spool;
+pub(crate) mod spool;
 mod sse;
 mod stalled;
 mod submit;
 mod tokens;
+mod traced;
 pub mod types;
 
 pub use auth::{Auth, AuthError, Caller};

@@ -16,7 +16,7 @@ use futures_util::{Stream, StreamExt, stream};
 use rbee_queue::batches::PageRenderer;
 use rbee_queue::jsonl::{Rendering, Shape};
 use rbee_queue::store::{ResultsPage, StoredJob};
-use rbee_queue::{Batch, JobIndex, JobRef, StoreError};
+use rbee_queue::{Batch, BatchStatus, JobIndex, JobRef, StoreError};
 use serde::Deserialize;
 use std::io;
 use std::sync::Arc;
@@ -215,13 +215,13 @@ impl Walk {
         let Some(from) = self.next else {
             return Ok(None);
         };
+        if self.follow && !self.see_lines().await? {
+            let part = self.sign_of_life(from);
+            return Ok(Some((part, self)));
+        }
         if self.waited.is_some() && !self.wait(from).await? {
             self.waited = Some(Instant::now());
-            let part = Part {
-                renderer: Arc::clone(&self.renderer),
-                jobs: Vec::new(),
-                next: from.0,
-            };
+            let part = self.sign_of_life(from);
             return Ok(Some((part, self)));
         }
         self.waited = None;
@@ -245,6 +245,43 @@ impl Walk {
         Ok(Some((part, self)))
     }
 
+    /// A part without a job.
+    fn sign_of_life(&self, from: JobIndex) -> Part {
+        Part {
+            renderer: Arc::clone(&self.renderer),
+            jobs: Vec::new(),
+            next: from.0,
+        }
+    }
+
+    /// Waits until it is known which lines an announced batch has. False: it is time for a sign of life.
+    async fn see_lines(&mut self) -> Result<bool, StoreError> {
+        let since = Instant::now();
+        while self.batch.status == BatchStatus::Validating {
+            if since.elapsed() > SIGN_OF_LIFE {
+                return Ok(false);
+            }
+            self.pause().await?;
+            let batch = (self.server.batches.store().batch_get(&self.batch.id)).await?;
+            self.see(batch.ok_or(StoreError::NoSuchBatch)?);
+        }
+        Ok(true)
+    }
+
+    fn see(&mut self, batch: Batch) {
+        self.renderer = Arc::new(PageRenderer::new(batch.clone(), self.rendering));
+        self.batch = batch;
+    }
+
+    async fn pause(&self) -> Result<(), StoreError> {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => Ok(()),
+            () = self.server.stop.cancelled() => Err(StoreError::Busy {
+                place: "a server that stops".to_owned(),
+            }),
+        }
+    }
+
     /// Lines show the numerics that the first placement pinned: it may have come after this walk began.
     async fn see_numerics(&mut self) -> Result<(), StoreError> {
         if (self.batch.models.iter()).all(|model| model.numerics.is_some()) {
@@ -258,8 +295,7 @@ impl Walk {
             .await?;
         let batch = batch.ok_or(StoreError::NoSuchBatch)?;
         if batch.models != self.batch.models {
-            self.renderer = Arc::new(PageRenderer::new(batch.clone(), self.rendering));
-            self.batch = batch;
+            self.see(batch);
         }
         Ok(())
     }
@@ -292,12 +328,7 @@ impl Walk {
             if since.elapsed() > SIGN_OF_LIFE {
                 return Ok(false);
             }
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                () = self.server.stop.cancelled() => return Err(StoreError::Busy {
-                    place: "a server that stops".to_owned(),
-                }),
-            }
+            self.pause().await?;
         }
     }
 

@@ -121,6 +121,11 @@ impl Waiting {
     pub fn new() -> Waiting {
         Waiting(Arc::default())
     }
+
+    /// What learns when it is over.
+    pub fn watched(&self) -> Watched {
+        Watched(Arc::clone(&self.0))
+    }
 }
 
 impl Drop for Waiting {
@@ -129,24 +134,35 @@ impl Drop for Waiting {
     }
 }
 
+/// Learns that nobody waits any more.
+#[derive(Clone, Debug)]
+pub struct Watched(Arc<AtomicBool>);
+
+impl Watched {
+    /// Whether nobody waits any more.
+    pub fn is_over(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// The kept upload from its first byte on, for as long as its client waits: what nobody waits for is not made.
-pub fn again(mut file: File, client: &Waiting) -> io::Result<impl BufRead + Send + 'static> {
+pub fn again(mut file: File, client: &Watched) -> io::Result<impl BufRead + Send + 'static> {
     file.seek(SeekFrom::Start(0))?;
     let watched = WhileWaiting {
         file,
-        gone: Arc::clone(&client.0),
+        client: client.clone(),
     };
     Ok(BufReader::with_capacity(READ_BYTES, watched))
 }
 
 struct WhileWaiting {
     file: File,
-    gone: Arc<AtomicBool>,
+    client: Watched,
 }
 
 impl Read for WhileWaiting {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.gone.load(Ordering::Acquire) {
+        if self.client.is_over() {
             return Err(io::Error::new(
                 io::ErrorKind::ConnectionAborted,
                 "the client went away",

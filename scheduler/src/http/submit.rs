@@ -20,6 +20,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rbee_queue::batches::{Submission, SubmitError, Submitted as Made};
 use rbee_queue::jsonl::Survey;
+use rbee_queue::trace::{self, Span};
 use rbee_queue::{Batch, BatchModel, RunKey};
 use serde::de::DeserializeOwned;
 use std::fs::File;
@@ -315,7 +316,7 @@ async fn load(server: Server, upload: Upload) -> Result<Submitted, ApiError> {
     }
     (server.check_room(&upload.caller, upload.survey.jobs)).await?;
     let client = Waiting::new();
-    let reader = again(upload.file, &client)
+    let reader = again(upload.file, &client.watched())
         .map_err(|error| ApiError::internal(format!("an upload cannot be read again: {error}")))?;
     let submission = Submission {
         owner: upload.caller.owner().to_owned(),
@@ -331,6 +332,7 @@ async fn load(server: Server, upload: Upload) -> Result<Submitted, ApiError> {
     };
     let batches = server.batches.clone();
     let takes_over = upload.takes_over;
+    let began_us = trace::now_us();
     let loading = tokio::spawn(async move {
         let made = batches.submit(reader, submission).await?;
         if let (Made::New(batch, _), Some(old)) = (&made, &takes_over) {
@@ -345,6 +347,7 @@ async fn load(server: Server, upload: Upload) -> Result<Submitted, ApiError> {
     drop(client);
     match made {
         Made::New(batch, lock) => {
+            trace::tell(|| Span::of_load(&batch, began_us));
             let view = BatchView::from(batch.as_ref());
             // From here on the batch is the coordinator's.
             drop(lock);

@@ -3,7 +3,7 @@
 use super::types::{BatchView, Frame, KnownModel, PART_INPUT, PART_SPEC, SubmitSpec, Submitted};
 use super::*;
 use crate::webhook::{Secret, Webhooks};
-use crate::{Coordinator, CoordinatorOptions};
+use crate::{Coordinator, CoordinatorOptions, ValidationSettings};
 use rbee_queue::batch::Priority;
 use rbee_queue::jsonl::LineOptions;
 use rbee_queue::record::{Choice, Completed, FinishReason, JobStats, ResultRecord};
@@ -103,14 +103,20 @@ pub(super) async fn site() -> Site {
     std::fs::create_dir(&spool).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    // It does not run: the tests answer jobs themselves.
+    // It reads files and does no more: the tests answer jobs themselves.
     let secret = Secret::read("a secret of the tests").unwrap();
     let options = CoordinatorOptions {
         skip_owner: Some("local".to_owned()),
         webhooks: Some(Webhooks::new(secret, false)),
+        validation: Some(ValidationSettings {
+            models: Arc::new(TestModels(models.clone())),
+            spool: spool.clone(),
+            max_jobs: MAX_JOBS,
+        }),
         ..CoordinatorOptions::default()
     };
-    let (_, coordinator) = Coordinator::new(batches.clone(), options);
+    let (reader, coordinator) = Coordinator::new(batches.clone(), options);
+    tokio::spawn(reader.read_announced());
     let parts = ApiParts {
         batches: batches.clone(),
         models: Arc::new(TestModels(models)),

@@ -9,7 +9,7 @@ use super::{TooMany, locked};
 use crate::explain::explain;
 use crate::http::types::{ProgressEvent, RequestCounts, TokenCounts, WatchedNode};
 use rbee_queue::store::PlacedQuery;
-use rbee_queue::{Batch, BatchNo, Batches, NodeInstance, StoreError, StoredNode};
+use rbee_queue::{Batch, BatchId, Batches, NodeInstance, StoreError, StoredNode};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -85,7 +85,8 @@ struct Around {
 /// All batches that are watched in this process.
 pub struct LiveBatches {
     batches: Batches,
-    watched: Mutex<HashMap<BatchNo, Weak<LiveBatch>>>,
+    /// By their ids: the number of an announced one changes when its lines are there.
+    watched: Mutex<HashMap<BatchId, Weak<LiveBatch>>>,
     catching_up: Arc<Semaphore>,
 }
 
@@ -102,7 +103,7 @@ impl LiveBatches {
     /// Watches a batch for as long as what is returned is held. `batch` is how it was just read.
     pub fn follow(&self, batch: Batch) -> Result<Arc<LiveBatch>, TooMany> {
         let mut watched = locked(&self.watched);
-        if let Some(live) = watched.get(&batch.no).and_then(Weak::upgrade) {
+        if let Some(live) = watched.get(&batch.id).and_then(Weak::upgrade) {
             live.refresh(batch);
             return Ok(live);
         }
@@ -110,11 +111,10 @@ impl LiveBatches {
         if watched.len() >= MAX_BATCHES {
             return Err(TooMany);
         }
-        let no = batch.no;
+        let id = batch.id.clone();
         let live = Arc::new(LiveBatch {
             batches: self.batches.clone(),
             catching_up: Arc::clone(&self.catching_up),
-            no,
             ring: Mutex::new(Ring::beginning_after(batch.last_finish_no)),
             wants: Wants::default(),
             seen: watch::Sender::new(Arc::new(Seen::new(
@@ -123,7 +123,7 @@ impl LiveBatches {
                 &Around::default(),
             ))),
         });
-        watched.insert(no, Arc::downgrade(&live));
+        watched.insert(id, Arc::downgrade(&live));
         tokio::spawn(look_on(Arc::downgrade(&live)));
         Ok(live)
     }
@@ -233,7 +233,6 @@ struct Wants {
 pub struct LiveBatch {
     batches: Batches,
     catching_up: Arc<Semaphore>,
-    no: BatchNo,
     ring: Mutex<Ring>,
     wants: Wants,
     seen: watch::Sender<Arc<Seen>>,
@@ -327,7 +326,7 @@ impl LiveBatch {
                 return Ok(());
             }
             let page = (self.batches.store())
-                .finished_since(self.no, after, PAGE)
+                .finished_since(batch.no, after, PAGE)
                 .await?;
             if page.is_empty() {
                 // The last one was replaced by a retry meanwhile.
@@ -354,17 +353,18 @@ impl LiveBatch {
         }
         let _turn = self.catching_up.acquire().await;
         let store = self.batches.store();
+        let no = self.seen.borrow().batch.no;
         let page = match wanted {
             Wanted::Errors => {
                 // Where there is no error, all that was there before the read is passed over at once.
                 let known = self.seen.borrow().batch.last_finish_no;
-                let page = store.failed_since(self.no, after, PAGE).await?;
+                let page = store.failed_since(no, after, PAGE).await?;
                 if page.is_empty() {
                     return Ok((Vec::new(), known.max(after)));
                 }
                 page
             }
-            _ => store.finished_since(self.no, after, PAGE).await?,
+            _ => store.finished_since(no, after, PAGE).await?,
         };
         let to = page.last().map_or(after, |last| last.finish_no);
         Ok((page.iter().map(ResultLine::from).collect(), to))

@@ -1,9 +1,12 @@
 """A queue that is full."""
 
 import json
+import time
 
 import openai
 from openai import OpenAI
+
+PATIENCE_S = 120
 
 client = OpenAI(max_retries=0)
 
@@ -29,17 +32,27 @@ def full(call):
         raise AssertionError("more jobs than there is room for were taken")
 
 
-batch = make(15)
-full(lambda: make(15))
-make(5)
+def until(batch, status):
+    deadline = time.monotonic() + PATIENCE_S
+    while (now := client.batches.retrieve(batch.id)).status != status:
+        assert time.monotonic() < deadline, now
+        assert now.status == "validating" and now.request_counts.total == 0, now
+    return now
+
+
+batch = until(make(15), "in_progress")
+# How many jobs a file has is seen when it is read: these wait for room, and one that never has room is refused.
+patient, unlucky = make(15), make(15)
+refused = until(make(21), "failed")
+assert refused.errors.data[0].code == "too_many_jobs", refused
+until(make(5), "in_progress")
 full(lambda: make(1))
 full(lambda: client.chat.completions.create(model="smollm2-135m", messages=[{"role": "user", "content": "x"}]))
-try:
-    make(21)
-except openai.RateLimitError:
-    pass
-else:
-    raise AssertionError("a batch that never has room was taken")
 # What reads goes on, and what makes room does too.
 assert client.batches.retrieve(batch.id).request_counts.total == 15
+assert client.batches.retrieve(patient.id).status == "validating"
+cancelled = client.batches.cancel(unlucky.id)
+assert cancelled.status == "cancelled" and cancelled.cancelled_at >= cancelled.cancelling_at, cancelled
+assert cancelled.request_counts.total == 0 and cancelled.errors is None and cancelled.error_file_id is None
 client.batches.cancel(batch.id)
+assert until(patient, "in_progress").request_counts.total == 15

@@ -1,6 +1,7 @@
 //! OpenAI's API, driven by the official Python client (the scripts beside this file) and by what strangers send.
 
 mod document;
+mod validating;
 
 use rbee_tests::cluster::{Cluster, PATIENCE, TOKEN, ends_well};
 use rbee_tests::process::{Home, Rbee};

@@ -1,5 +1,6 @@
-//! The engine's handle and its threads: two that prepare jobs, one that steps.
+//! The engine's handle and its threads: those that prepare jobs, and one that steps.
 
+use super::EngineEvent;
 use super::embedding::{self, VectorLoop, VectorModel};
 use super::grammar::Grammars;
 use super::inbox::Message;
@@ -7,21 +8,17 @@ use super::job::{EngineJob, SubmitError};
 use super::meter::Meter;
 use super::options::{EngineOptions, EngineStats, MAX_SLOTS};
 use super::planner::{Capacity, Planner};
-use super::prepare::{ENGINE_ERROR, Limits, PreparedJob, TextFace, constrain, prepare};
+use super::prepare::{Limits, TextFace};
+use super::preparer::{Bench, FormThread, PREPARE_THREADS, Preparer};
 use super::run::{StepLoop, StepStart};
 use super::shared::{EnterError, EventPort, JobControl, Shared};
 use super::step::{BLOCK_TOKENS, StepModel};
-use super::{EngineEvent, forward};
-use rbee_queue::{JobError, JobStats, Outcome, ResultRecord};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use rbee_queue::{JobError, Outcome, ResultRecord};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
-
-/// Threads that render and tokenise, so that one long prompt does not hold up the others.
-const PREPARE_THREADS: usize = 2;
 
 /// A running engine. Dropping it is a [`shutdown`](Engine::shutdown).
 pub struct Engine {
@@ -68,16 +65,26 @@ impl Engine {
             threads: Vec::new(),
         };
         let submitted = Arc::new(Mutex::new(submitted));
-        let grammars = Arc::new(Grammars::new(Arc::clone(&text.tokenizer)));
+        let bench = Bench {
+            grammars: Arc::new(Grammars::new(Arc::clone(&text.tokenizer))),
+            text: text.clone(),
+            limits,
+            inbox,
+            port: port.clone(),
+            shared: Arc::clone(&shared),
+        };
+        // Ended by the end of the last preparing thread.
+        let (unformed, waiting) = channel();
+        let forms = FormThread {
+            bench: bench.clone(),
+            unformed: waiting,
+        };
+        engine.spawn("rbee-forms".into(), move || forms.run())?;
         for number in 0..PREPARE_THREADS {
             let preparer = Preparer {
+                bench: bench.clone(),
                 submitted: Arc::clone(&submitted),
-                text: text.clone(),
-                grammars: Arc::clone(&grammars),
-                limits,
-                inbox: inbox.clone(),
-                port: port.clone(),
-                shared: Arc::clone(&shared),
+                unformed: unformed.clone(),
             };
             engine.spawn(format!("rbee-prepare-{number}"), move || preparer.run())?;
         }
@@ -231,61 +238,6 @@ fn lay_out(model: &dyn StepModel, options: &EngineOptions) -> (Planner, Limits) 
         vocab_size: model.vocab_size(),
     };
     (planner, limits)
-}
-
-/// One preparing thread.
-struct Preparer {
-    submitted: Arc<Mutex<Receiver<Submission>>>,
-    text: TextFace,
-    grammars: Arc<Grammars>,
-    limits: Limits,
-    inbox: Sender<Message>,
-    port: EventPort,
-    shared: Arc<Shared>,
-}
-
-impl Preparer {
-    fn run(self) {
-        while let Some(submission) = self.next() {
-            let id = submission.job.id;
-            let prepared = if submission.control.cancelled.load(Ordering::Acquire) {
-                Err(JobError::cancelled())
-            } else {
-                self.prepare(submission.job)
-            };
-            match prepared {
-                Ok(job) => {
-                    let job = Box::new(job);
-                    let control = submission.control;
-                    if self.inbox.send(Message::Job { job, control }).is_err() {
-                        return;
-                    }
-                }
-                Err(error) => self.port.finish(id, failure(error), JobStats::default()),
-            }
-        }
-    }
-
-    fn next(&self) -> Option<Submission> {
-        let submitted = self
-            .submitted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        submitted.recv().ok().filter(|_| !self.shared.is_stopping())
-    }
-
-    fn prepare(&self, job: EngineJob) -> Result<PreparedJob, JobError> {
-        let prepared = catch_unwind(AssertUnwindSafe(|| {
-            let mut prepared = prepare(&self.text, self.limits, job)?;
-            constrain(&self.grammars, &self.text, self.limits, &mut prepared)?;
-            Ok(prepared)
-        }));
-        prepared.unwrap_or_else(|panic| {
-            let why = forward::panic_text(panic.as_ref());
-            let message = format!("Preparing the prompt failed inside rbee: {why}.");
-            Err(JobError::new(ENGINE_ERROR, message))
-        })
-    }
 }
 
 /// The record of a failed job.

@@ -65,9 +65,11 @@ impl StepLoop {
             prompt,
             ends,
             constraints,
+            took,
         } = prepared;
         let mut constraints = constraints.into_iter();
         let mut live = LiveJob::new(&job, prompt.len(), control);
+        live.prepared_in = took;
         if live.control.cancelled.load(Ordering::Acquire) {
             self.ended.push((live, failure(JobError::cancelled())));
             return;

@@ -21,6 +21,8 @@ pub struct LiveJob {
     pub completion_tokens: u32,
     /// How often one of its sequences was preempted.
     pub preemptions: u32,
+    /// How long it took to prepare.
+    pub prepared_in: Duration,
     /// Sequences of the choices that are not done.
     pub sequences: Vec<SeqKey>,
     /// The choices that are done.
@@ -39,6 +41,7 @@ impl LiveJob {
             prompt_tokens: prompt_tokens as u32,
             completion_tokens: 0,
             preemptions: 0,
+            prepared_in: Duration::ZERO,
             sequences: Vec::new(),
             done: Vec::new(),
             started_at: None,
@@ -93,6 +96,7 @@ impl LiveJob {
         };
         JobStats {
             node: String::new(),
+            prepare_ms: self.prepared_in.as_millis() as u64,
             first_token_ms: since(self.started_at, self.first_token_at.unwrap_or(now)).as_millis()
                 as u64,
             total_ms: since(self.started_at, now).as_millis() as u64,

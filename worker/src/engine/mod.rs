@@ -18,6 +18,7 @@ pub mod options;
 pub mod planner;
 pub mod prefix;
 pub mod prepare;
+mod preparer;
 pub mod randomness;
 mod run;
 pub mod sampler;

@@ -9,9 +9,11 @@ use super::sequence::Ends;
 use crate::chat_template::{ChatInput, ChatTemplate};
 use crate::tokenizer::{Segment, Tokenizer};
 use rbee_queue::request::MAX_SCHEMA_RETRIES;
-use rbee_queue::{Endpoint, Input, JobError};
+use rbee_queue::{Endpoint, Input, JobError, ResponseFormat};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The prompt leaves no room for an answer in the model's context.
 pub const CONTEXT_LENGTH_EXCEEDED: &str = "context_length_exceeded";
@@ -63,6 +65,8 @@ pub struct PreparedJob {
     pub ends: Ends,
     /// What holds each of its choices to a form; empty if they are free.
     pub constraints: Vec<Constraint>,
+    /// How long it took to prepare.
+    pub took: Duration,
 }
 
 /// Renders, tokenises and checks a job.
@@ -89,6 +93,7 @@ pub fn prepare(text: &TextFace, limits: Limits, job: EngineJob) -> Result<Prepar
         prompt,
         ends,
         constraints: Vec::new(),
+        took: Duration::ZERO,
     })
 }
 
@@ -103,9 +108,7 @@ pub fn constrain(
     prepared: &mut PreparedJob,
 ) -> Result<(), JobError> {
     let params = &prepared.job.request.params;
-    let marked = (text.template.as_ref()).is_some_and(|template| template.marks_calls());
-    let call = (params.tools.as_ref()).and_then(|tools| grammar::format_of_call(tools, marked));
-    let Some(format) = params.response_format.as_ref().or(call.as_ref()) else {
+    let Some(format) = form_of(text, prepared) else {
         return Ok(());
     };
     let stops = Arc::new(Stops {
@@ -113,8 +116,19 @@ pub fn constrain(
         last_resort: params.ignore_eos,
         vocabulary: limits.vocab_size,
     });
-    prepared.constraints = grammars.constraints(format, &stops, params.n)?;
+    prepared.constraints = grammars.constraints(&format, &stops, params.n)?;
     Ok(())
+}
+
+/// The form that a job's answer must have: its own, or that of the call that it must make.
+pub fn form_of<'p>(text: &TextFace, prepared: &'p PreparedJob) -> Option<Cow<'p, ResponseFormat>> {
+    let params = &prepared.job.request.params;
+    if let Some(format) = &params.response_format {
+        return Some(Cow::Borrowed(format));
+    }
+    let marked = (text.template.as_ref()).is_some_and(|template| template.marks_calls());
+    let tools = params.tools.as_ref()?;
+    grammar::format_of_call(tools, marked).map(Cow::Owned)
 }
 
 fn check(job: &EngineJob) -> Result<(), JobError> {

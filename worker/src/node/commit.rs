@@ -2,9 +2,11 @@
 
 use super::backoff::Backoff;
 use super::lease::Fence;
+use super::traced::{AttemptTimes, Teller};
 use rbee_queue::queue::Held;
-use rbee_queue::store::{Finish, ReleaseCause};
-use rbee_queue::{Batches, NodeInstance, StoreError};
+use rbee_queue::store::{Finish, FinishOutcome, ReleaseCause};
+use rbee_queue::{Batches, NodeInstance, StoreError, trace};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,6 +27,8 @@ pub struct Group {
     pub finishes: Vec<Finish>,
     /// Jobs that the node gives back.
     pub returns: Vec<Held>,
+    /// When the results' attempts were where, while somebody collects traces.
+    pub times: HashMap<Held, AttemptTimes>,
 }
 
 impl Group {
@@ -69,10 +73,16 @@ impl Committer {
         let ending = Arc::new(AtomicBool::new(false));
         let impatient = Arc::clone(&ending);
         let task = tokio::spawn(async move {
+            let mut teller = Teller::default();
             while let Some(group) = waiting.recv().await {
                 let jobs = group.jobs();
-                if !ledger.settle(group, &impatient).await? {
+                let began_us = trace::now_us();
+                let Some(outcomes) = ledger.settle(&group, &impatient).await? else {
                     return Ok(());
+                };
+                if trace::is_on() {
+                    let told = teller.stored(&ledger.batches, &group, &outcomes, began_us);
+                    told.await;
                 }
                 // A node that leaves does not listen any more.
                 let _ = tell.send(jobs).await;
@@ -111,15 +121,19 @@ impl Committer {
 }
 
 impl Ledger {
-    /// Brings a group into the store. False once the lease does not hold any more.
-    async fn settle(&self, group: Group, impatient: &AtomicBool) -> Result<bool, StoreError> {
+    /// Brings a group into the store, and says what became of its results. `None` once the lease does not hold any more.
+    async fn settle(
+        &self,
+        group: &Group,
+        impatient: &AtomicBool,
+    ) -> Result<Option<Vec<FinishOutcome>>, StoreError> {
         let mut retry = Backoff::up_to(RETRY_AFTER);
-        loop {
+        let outcomes = loop {
             if !self.fence.holds() {
-                return Ok(false);
+                return Ok(None);
             }
-            match self.write(&group).await {
-                Ok(()) => break,
+            match self.write(group).await {
+                Ok(outcomes) => break outcomes,
                 Err(error) if error.is_temporary() && !impatient.load(Ordering::Acquire) => {
                     if self.blocked.send_replace(Some(error.to_string())).is_none() {
                         tracing::warn!(%error, node = %self.node, "results wait for the store");
@@ -128,24 +142,26 @@ impl Ledger {
                 }
                 Err(error) => return Err(error),
             }
-        }
+        };
         self.blocked
             .send_if_modified(|reason| reason.take().is_some());
-        Ok(true)
+        Ok(Some(outcomes))
     }
 
-    async fn write(&self, group: &Group) -> Result<(), StoreError> {
-        if !group.finishes.is_empty() {
-            self.batches
-                .finish(&self.node, group.finishes.clone())
-                .await?;
-        }
+    async fn write(&self, group: &Group) -> Result<Vec<FinishOutcome>, StoreError> {
+        let outcomes = match group.finishes.is_empty() {
+            true => Vec::new(),
+            false => {
+                let finishes = group.finishes.clone();
+                self.batches.finish(&self.node, finishes).await?
+            }
+        };
         if !group.returns.is_empty() {
             let cause = ReleaseCause::Returned;
             self.batches
                 .release(&self.node, &group.returns, cause)
                 .await?;
         }
-        Ok(())
+        Ok(outcomes)
     }
 }

@@ -66,6 +66,7 @@ pass_on! {
     fn batch_delete(batch: BatchNo) -> bool;
     fn batch_hidden() -> Vec<HiddenBatch>;
     fn batch_get(id: &BatchId) -> Option<Batch>;
+    fn batch_by_no(batch: BatchNo) -> Option<Batch>;
     fn batch_by_key(owner: &str, key: &str) -> Option<Batch>;
     fn batch_free_key(batch: BatchNo) -> ();
     fn batch_list(owner: Option<&str>, after: Option<&BatchId>, limit: usize) -> Vec<Batch>;
@@ -76,7 +77,6 @@ pass_on! {
     fn batch_pause(batch: BatchNo, reason: Option<&str>) -> ();
     fn batch_cancel(batch: BatchNo) -> u64;
     fn batch_expire(batch: BatchNo) -> u64;
-    fn batch_refuse(new: NewBatch, reasons: Vec<RefusedLine>) -> Batch;
     fn jobs_open() -> u64;
     fn model_resolve(batch: BatchNo, model: BatchModel) -> ();
     fn job_queued(query: QueuedQuery) -> Vec<QueuedJob>;
@@ -104,6 +104,14 @@ pass_on! {
     fn node_drain(name: &str, drain: bool) -> ();
     fn lead(holder: &str, lease: Duration) -> Option<u64>;
     fn lead_end(holder: &str) -> ();
+}
+
+pass_on! {
+    AnnouncedStore;
+    fn batch_announce(new: NewBatch) -> Batch;
+    fn batch_announced(limit: usize) -> Vec<Batch>;
+    fn batch_seal_as(batch: BatchNo, announced: BatchNo) -> Sealed;
+    fn batch_refuse(announced: BatchNo, reasons: Vec<RefusedLine>) -> ();
 }
 
 pass_on! {

@@ -5,6 +5,7 @@ use super::commit::Group;
 use super::host::Host;
 use super::intake::Taken;
 use super::recent::Recent;
+use super::traced::Attempts;
 use super::watching::Interest;
 use super::{Figures, Finish, MAX_UNCOMMITTED, NodeOptions, RunningJobs};
 use crate::engine::{EngineEvent, EngineJob, Priority};
@@ -69,6 +70,7 @@ pub struct Desk {
     interest: Interest,
     asks: Asks,
     group: Group,
+    attempts: Attempts,
     /// The next id for an engine.
     next_id: u64,
 }
@@ -99,6 +101,7 @@ impl Desk {
             interest: Interest::default(),
             asks: Asks::default(),
             group: Group::default(),
+            attempts: Attempts::default(),
             next_id: 0,
         }
     }
@@ -121,6 +124,7 @@ impl Desk {
             } else if self.early_cancels.contains(&held) {
                 self.end(held, JobError::cancelled());
             } else {
+                self.attempts.taken(held);
                 self.model(work.model).pending += 1;
                 let place = match work.priority {
                     rbee_queue::Priority::Interactive => self.first_batch_job(),
@@ -198,6 +202,7 @@ impl Desk {
         self.next_id += 1;
         let held = work.held();
         self.running_jobs.begin(held);
+        self.attempts.given(&held);
         let model = self.model(work.model);
         model.pending -= 1;
         model.running += 1;
@@ -286,6 +291,8 @@ impl Desk {
 
     fn finish(&mut self, held: Held, record: ResultRecord, stats: JobStats) {
         self.room.add_permits(1);
+        let times = self.attempts.ended(&held);
+        self.group.times.extend(times.map(|times| (held, times)));
         self.group.finishes.push(Finish {
             job: held.job,
             attempt: held.attempt,
@@ -308,6 +315,7 @@ impl Desk {
 
     fn give_back(&mut self, held: Held) {
         self.room.add_permits(1);
+        self.attempts.ended(&held);
         self.group.returns.push(held);
     }
 
@@ -398,6 +406,7 @@ impl Desk {
         // What was taken and never came here took permits with it.
         self.room = Arc::new(Semaphore::new(self.most_running * MODELS_ABREAST));
         self.group = Group::default();
+        self.attempts = Attempts::default();
         self.known.clear();
         self.past.clear();
         self.early_cancels.clear();

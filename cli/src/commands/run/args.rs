@@ -7,6 +7,7 @@ use clap::Args;
 use crate::batch_args::BatchArgs;
 use crate::engine_args::EngineArgs;
 use crate::living::LivingArgs;
+use crate::traces_args::TracesArgs;
 
 /// Answer a file of prompts
 ///
@@ -62,6 +63,9 @@ pub struct RunArgs {
 
     #[command(flatten)]
     pub engine: EngineArgs,
+
+    #[command(flatten)]
+    pub traces: TracesArgs,
 }
 
 const EXAMPLES: &str = "\

@@ -144,6 +144,9 @@ impl View<'_> {
             counts.failed,
             took.unwrap_or_default()
         ));
+        for reason in batch_view::refused(batch) {
+            self.talk.note(&reason);
+        }
         if counts.failed > 0 && batch.status == BatchStatus::Completed {
             self.talk
                 .note(&format!("`rbee status {}` shows why", batch.id));

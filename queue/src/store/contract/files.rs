@@ -1,7 +1,7 @@
 //! Files: uploads in pieces, what batches gave, and batches that are refused.
 
 use super::*;
-use crate::file::{Asked, OutputPart, Purpose, RefusedLine, StoredFile};
+use crate::file::{Asked, OutputPart, Purpose, StoredFile};
 use crate::ids::FileId;
 use crate::request::Endpoint;
 use crate::state::BatchStatus;
@@ -36,6 +36,7 @@ pub fn asked(window_s: u64) -> Asked {
             serde_json::Value::from("ann\u{0}"),
         )])),
         outputs_kept_s: Some(3_600),
+        max_queued: None,
     }
 }
 
@@ -179,28 +180,4 @@ pub async fn ended_batch_gives_its_files_and_a_retry_takes_them_back(store: &dyn
     assert_eq!(store.file_get(&errors).await.unwrap(), None);
     store.batch_delete(batch.no).await.unwrap();
     assert_eq!(store.file_get(&answers).await.unwrap(), None);
-}
-
-pub async fn batch_that_is_refused_is_kept_with_its_reasons(store: &dyn Store) {
-    let new = NewBatch {
-        asked: Some(asked(60)),
-        ..new_batch(Some("k"))
-    };
-    let reasons = vec![RefusedLine {
-        code: "duplicate_custom_id".into(),
-        message: "\"x\" is used by more than one line".into(),
-        line: Some(3),
-        param: Some("custom_id".into()),
-    }];
-    let refused = store
-        .batch_refuse(new.clone(), reasons.clone())
-        .await
-        .unwrap();
-    assert_eq!(refused.status, BatchStatus::Failed);
-    assert_eq!(refused.refused, reasons);
-    assert!(refused.finished_at_us.is_some());
-    assert_eq!(store.batch_get(&new.id).await.unwrap(), Some(refused));
-    assert_eq!(store.batch_hidden().await.unwrap(), []);
-    assert_eq!(store.batch_open().await.unwrap(), []);
-    assert_eq!(store.batch_by_key(OWNER, "k").await.unwrap(), None);
 }

@@ -5,6 +5,7 @@
 //! written down here first.
 
 pub mod adopting;
+pub mod announced;
 pub mod equal;
 pub mod files;
 pub mod finishing;
@@ -90,7 +91,11 @@ macro_rules! store_contract {
             files: files_are_listed_in_pages_either_way,
             files: file_whose_time_is_over_is_not_there,
             files: ended_batch_gives_its_files_and_a_retry_takes_them_back,
-            files: batch_that_is_refused_is_kept_with_its_reasons,
+            announced: announced_batch_is_seen_without_a_job_until_its_lines_take_its_place,
+            announced: place_of_a_batch_that_was_cancelled_meanwhile_is_not_taken,
+            announced: place_is_taken_once,
+            announced: announced_batch_expires_and_is_purged_like_any_other,
+            announced: batch_that_is_refused_is_kept_with_its_reasons,
             finishing: batch_whose_time_is_up_ends_its_jobs_as_expired,
             finishing: unfinished_jobs_of_all_batches_are_counted,
             schedules: schedule_is_kept_as_it_was_said,

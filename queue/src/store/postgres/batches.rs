@@ -2,14 +2,13 @@
 
 use super::super::decide::{self, Ended};
 use super::super::file_sql;
-use super::super::jobs::{HiddenBatch, NewBatch, Untold};
+use super::super::jobs::{HiddenBatch, Untold};
 use super::finish::{close_if_done, end_jobs};
-use super::rows::{self, BATCH_COLUMNS, Fields, JOB_NOW};
-use super::{Failure, PLAIN, PostgresStore, StoreError, WHOLE, limit, load, micros};
+use super::rows::{self, BATCH_COLUMNS, Fields, JOB_NOW, OLDER};
+use super::{Failure, PLAIN, PostgresStore, StoreError, WHOLE, limit, micros};
 use crate::batch::{Batch, BatchModel, INTERACTIVE_OWNER};
-use crate::file::RefusedLine;
 use crate::ids::{BatchId, BatchNo};
-use crate::state::{BatchEvent, BatchStatus, JobState, batch_after};
+use crate::state::{BatchStatus, JobState};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnection, PgRow};
 use std::collections::HashMap;
@@ -22,6 +21,15 @@ pub async fn get(tx: &mut PgConnection, id: &BatchId) -> Result<Option<Batch>, F
     let sql = format!("SELECT {BATCH_COLUMNS} FROM batches WHERE id = $1 AND visible = 1");
     let found = sqlx::query(AssertSqlSafe(sql))
         .bind(id.as_str())
+        .fetch_all(&mut *tx)
+        .await?;
+    Ok(with_models(tx, &found).await?.pop())
+}
+
+pub async fn by_no(tx: &mut PgConnection, batch: BatchNo) -> Result<Option<Batch>, Failure> {
+    let sql = format!("SELECT {BATCH_COLUMNS} FROM batches WHERE batch_no = $1 AND visible = 1");
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(batch.0)
         .fetch_all(&mut *tx)
         .await?;
     Ok(with_models(tx, &found).await?.pop())
@@ -53,8 +61,7 @@ pub async fn list(
     let sql = format!(
         "SELECT {BATCH_COLUMNS} FROM batches WHERE visible = 1 \
          AND (owner = $1 OR $1 IS NULL AND owner <> '{INTERACTIVE_OWNER}') \
-         AND ($2 IS NULL OR batch_no < (SELECT batch_no FROM batches WHERE id = $2)) \
-         ORDER BY batch_no DESC LIMIT $3"
+         AND {OLDER} ORDER BY created_at_us DESC, id DESC LIMIT $3"
     );
     let found = sqlx::query(AssertSqlSafe(sql))
         .bind(owner)
@@ -76,7 +83,7 @@ pub async fn open(tx: &mut PgConnection) -> Result<Vec<Batch>, Failure> {
 }
 
 /// Batches with their models, in the rows' order.
-async fn with_models(tx: &mut PgConnection, found: &[PgRow]) -> Result<Vec<Batch>, Failure> {
+pub async fn with_models(tx: &mut PgConnection, found: &[PgRow]) -> Result<Vec<Batch>, Failure> {
     if found.is_empty() {
         return Ok(Vec::new());
     }
@@ -269,26 +276,6 @@ pub async fn set_status(
     };
     sqlx::query(outputs).bind(batch.0).execute(&mut *tx).await?;
     Ok(())
-}
-
-/// Keeps a batch that is refused as a whole.
-pub async fn refuse(
-    tx: &mut PgConnection,
-    new: &NewBatch,
-    reasons: &[RefusedLine],
-) -> Result<Batch, Failure> {
-    let no = load::create(tx, new).await?;
-    sqlx::query(
-        "UPDATE batches SET visible = 1, wanted_key = NULL, refused = $2 WHERE batch_no = $1",
-    )
-    .bind(no.0)
-    .bind(serde_json::to_string(reasons).expect("reasons are texts and numbers"))
-    .execute(&mut *tx)
-    .await?;
-    let failed = batch_after(BatchStatus::Validating, BatchEvent::Refuse)
-        .expect("a validating batch can be refused");
-    set_status(tx, no, failed).await?;
-    Ok(get(tx, &new.id).await?.ok_or(StoreError::NoSuchBatch)?)
 }
 
 pub async fn unfinished(tx: &mut PgConnection) -> Result<u64, Failure> {

@@ -5,6 +5,7 @@
 //! number. What a call decides it decides on locked rows. All times are the server's. The
 //! connections are in `connection`.
 
+mod announced;
 mod batches;
 mod connection;
 mod copy;
@@ -27,7 +28,6 @@ mod tokens;
 use super::jobs::*;
 use super::{MAX_JOBS_A_CALL, Store, StoreError, decide};
 use crate::batch::{Batch, BatchModel};
-use crate::file::RefusedLine;
 use crate::ids::{BatchId, BatchNo, JobIndex, JobRef, NodeInstance};
 use crate::node::{NodeReport, Renewal, StoredNode};
 use async_trait::async_trait;
@@ -74,17 +74,6 @@ impl Store for PostgresStore {
         self.seal(batch).await
     }
 
-    async fn batch_refuse(
-        &self,
-        new: NewBatch,
-        reasons: Vec<RefusedLine>,
-    ) -> Result<Batch, StoreError> {
-        self.call(WHOLE, &(new, reasons), |tx, (new, reasons)| {
-            Box::pin(batches::refuse(tx, new, reasons))
-        })
-        .await
-    }
-
     async fn batch_delete(&self, batch: BatchNo) -> Result<bool, StoreError> {
         self.delete(batch).await
     }
@@ -97,6 +86,13 @@ impl Store for PostgresStore {
     async fn batch_get(&self, id: &BatchId) -> Result<Option<Batch>, StoreError> {
         self.call(PLAIN, id, |tx, id| Box::pin(batches::get(tx, id)))
             .await
+    }
+
+    async fn batch_by_no(&self, batch: BatchNo) -> Result<Option<Batch>, StoreError> {
+        self.call(PLAIN, &batch, |tx, batch| {
+            Box::pin(batches::by_no(tx, *batch))
+        })
+        .await
     }
 
     async fn batch_by_key(&self, owner: &str, key: &str) -> Result<Option<Batch>, StoreError> {

@@ -7,7 +7,7 @@ use super::Failure;
 use sqlx::postgres::PgConnection;
 
 /// Every migration: its number and its SQL.
-const MIGRATIONS: [(i64, &str); 7] = [
+const MIGRATIONS: [(i64, &str); 8] = [
     (
         1,
         include_str!("../../../../migrations/postgres/0001_batches.sql"),
@@ -35,6 +35,10 @@ const MIGRATIONS: [(i64, &str); 7] = [
     (
         8,
         include_str!("../../../../migrations/postgres/0008_failed_jobs.sql"),
+    ),
+    (
+        9,
+        include_str!("../../../../migrations/postgres/0009_announced_batches.sql"),
     ),
 ];
 

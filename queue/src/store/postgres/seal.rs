@@ -33,22 +33,7 @@ enum Shown {
 
 impl PostgresStore {
     pub(super) async fn seal(&self, batch: BatchNo) -> Result<Sealed, StoreError> {
-        let total = self
-            .call(PLAIN, &batch, |tx, batch| {
-                Box::pin(count_loaded(tx, *batch))
-            })
-            .await?;
-        let seen = self.loads.end(batch, total);
-        let refusal = match total {
-            0 => Some(Refusal::Empty),
-            _ => {
-                self.call(LONG, &(batch, seen), |tx, (batch, seen)| {
-                    Box::pin(check(tx, *batch, *seen))
-                })
-                .await?
-            }
-        };
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = self.refusal(batch).await? {
             self.delete(batch).await?;
             return Ok(Sealed::Refused(refusal));
         }
@@ -67,6 +52,23 @@ impl PostgresStore {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Why a filled batch is refused as a whole, where it is.
+    pub(super) async fn refusal(&self, batch: BatchNo) -> Result<Option<Refusal>, StoreError> {
+        let total = self
+            .call(PLAIN, &batch, |tx, batch| {
+                Box::pin(count_loaded(tx, *batch))
+            })
+            .await?;
+        let seen = self.loads.end(batch, total);
+        if total == 0 {
+            return Ok(Some(Refusal::Empty));
+        }
+        self.call(LONG, &(batch, seen), |tx, (batch, seen)| {
+            Box::pin(check(tx, *batch, *seen))
+        })
+        .await
     }
 
     pub(super) async fn delete(&self, batch: BatchNo) -> Result<bool, StoreError> {

@@ -2,13 +2,12 @@
 
 use super::super::decide::{self, Ended};
 use super::super::file_sql;
-use super::super::jobs::{HiddenBatch, NewBatch};
-use super::rows::{self, BATCH_COLUMNS, Fields};
+use super::super::jobs::HiddenBatch;
+use super::rows::{self, BATCH_COLUMNS, Fields, OLDER};
 use super::{SqliteStore, StoreError, Tx, now_us};
 use crate::batch::{Batch, BatchModel, INTERACTIVE_OWNER};
-use crate::file::RefusedLine;
 use crate::ids::{BatchId, BatchNo};
-use crate::state::{BatchEvent, BatchStatus, JobState, batch_after};
+use crate::state::{BatchStatus, JobState};
 use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteRow;
 use std::time::Duration;
@@ -21,6 +20,17 @@ impl SqliteStore {
         let sql = format!("SELECT {BATCH_COLUMNS} FROM batches WHERE id = $1 AND visible = 1");
         let row = sqlx::query(AssertSqlSafe(sql))
             .bind(id.as_str())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(|error| self.error(error))?;
+        self.with_models(row).await
+    }
+
+    pub(super) async fn by_no(&self, batch: BatchNo) -> Result<Option<Batch>, StoreError> {
+        let sql =
+            format!("SELECT {BATCH_COLUMNS} FROM batches WHERE batch_no = $1 AND visible = 1");
+        let row = sqlx::query(AssertSqlSafe(sql))
+            .bind(batch.0)
             .fetch_optional(&self.readers)
             .await
             .map_err(|error| self.error(error))?;
@@ -50,8 +60,7 @@ impl SqliteStore {
         let sql = format!(
             "SELECT {BATCH_COLUMNS} FROM batches WHERE visible = 1 \
              AND (owner = $1 OR $1 IS NULL AND owner <> '{INTERACTIVE_OWNER}') \
-             AND ($2 IS NULL OR batch_no < (SELECT batch_no FROM batches WHERE id = $2)) \
-             ORDER BY batch_no DESC LIMIT $3"
+             AND {OLDER} ORDER BY created_at_us DESC, id DESC LIMIT $3"
         );
         let found = sqlx::query(AssertSqlSafe(sql))
             .bind(owner)
@@ -225,29 +234,6 @@ impl SqliteStore {
             .await
             .map(drop)
             .map_err(|error| self.error(error))
-    }
-
-    /// Keeps a batch that is refused as a whole.
-    pub(super) async fn refuse(
-        &self,
-        new: NewBatch,
-        reasons: &[RefusedLine],
-    ) -> Result<Batch, StoreError> {
-        let mut tx = self.begin().await?;
-        let (id, no) = self.create_in(&mut tx, new).await?;
-        sqlx::query(
-            "UPDATE batches SET visible = 1, wanted_key = NULL, refused = $2 WHERE batch_no = $1",
-        )
-        .bind(no.0)
-        .bind(serde_json::to_string(reasons).expect("reasons are texts and numbers"))
-        .execute(&mut *tx)
-        .await
-        .map_err(|error| self.error(error))?;
-        let failed = batch_after(BatchStatus::Validating, BatchEvent::Refuse)
-            .expect("a validating batch can be refused");
-        self.set_status(&mut tx, no, failed).await?;
-        self.commit(tx).await?;
-        self.get(&id).await?.ok_or(StoreError::NoSuchBatch)
     }
 
     pub(super) async fn unfinished(&self) -> Result<u64, StoreError> {

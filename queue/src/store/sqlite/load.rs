@@ -185,6 +185,15 @@ impl SqliteStore {
     }
 
     pub(super) async fn seal(&self, batch: BatchNo) -> Result<Sealed, StoreError> {
+        if let Some(refusal) = self.refusal(batch).await? {
+            self.delete(batch).await?;
+            return Ok(Sealed::Refused(refusal));
+        }
+        self.show(batch).await
+    }
+
+    /// Why a filled batch is refused as a whole, where it is. Equal jobs of one that is not are numbered.
+    pub(super) async fn refusal(&self, batch: BatchNo) -> Result<Option<Refusal>, StoreError> {
         let row =
             sqlx::query("SELECT total, shape FROM batches WHERE batch_no = $1 AND visible = 0")
                 .bind(batch.0)
@@ -199,14 +208,10 @@ impl SqliteStore {
             _ if seen.maybe_duplicate => self.duplicates(batch).await?,
             _ => None,
         };
-        if let Some(refusal) = refusal {
-            self.delete(batch).await?;
-            return Ok(Sealed::Refused(refusal));
-        }
-        if seen.maybe_equal {
+        if refusal.is_none() && seen.maybe_equal {
             self.number_equal_jobs(batch).await?;
         }
-        self.show(batch).await
+        Ok(refusal)
     }
 
     /// Ids that more than one line shows, defaulted ones included.

@@ -6,6 +6,7 @@
 //! Queries about the few queued or placed jobs of a large batch name their index (`INDEXED BY`): without statistics the
 //! planner takes a batch for ten rows, and walks through the million that it may have.
 
+mod announced;
 mod batches;
 mod files;
 mod finish;
@@ -24,7 +25,6 @@ use super::jobs::*;
 use super::seen::Loads;
 use super::{MAX_JOBS_A_CALL, Store, StoreError, decide, network_fs};
 use crate::batch::{Batch, BatchModel};
-use crate::file::RefusedLine;
 use crate::ids::{BatchId, BatchNo, JobIndex, JobRef, NodeInstance};
 use crate::node::{NodeReport, Renewal, StoredNode};
 use async_trait::async_trait;
@@ -232,14 +232,6 @@ impl Store for SqliteStore {
         self.seal(batch).await
     }
 
-    async fn batch_refuse(
-        &self,
-        new: NewBatch,
-        reasons: Vec<RefusedLine>,
-    ) -> Result<Batch, StoreError> {
-        self.refuse(new, &reasons).await
-    }
-
     async fn batch_delete(&self, batch: BatchNo) -> Result<bool, StoreError> {
         self.delete(batch).await
     }
@@ -250,6 +242,10 @@ impl Store for SqliteStore {
 
     async fn batch_get(&self, id: &BatchId) -> Result<Option<Batch>, StoreError> {
         self.get(id).await
+    }
+
+    async fn batch_by_no(&self, batch: BatchNo) -> Result<Option<Batch>, StoreError> {
+        self.by_no(batch).await
     }
 
     async fn batch_by_key(&self, owner: &str, key: &str) -> Result<Option<Batch>, StoreError> {

@@ -6,7 +6,7 @@
 use sqlx::{AssertSqlSafe, SqlitePool};
 
 /// Every migration: its number and its SQL.
-const MIGRATIONS: [(i64, &str); 7] = [
+const MIGRATIONS: [(i64, &str); 8] = [
     (
         1,
         include_str!("../../../../migrations/sqlite/0001_batches.sql"),
@@ -34,6 +34,10 @@ const MIGRATIONS: [(i64, &str); 7] = [
     (
         8,
         include_str!("../../../../migrations/sqlite/0008_failed_jobs.sql"),
+    ),
+    (
+        9,
+        include_str!("../../../../migrations/sqlite/0009_announced_batches.sql"),
     ),
 ];
 

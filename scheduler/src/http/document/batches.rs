@@ -28,7 +28,7 @@ enum BatchShown {
     summary = "Make a batch of an uploaded file, or of a form with the prompts",
     request_body(content((NewBatchRequest = "application/json"))),
     responses(
-        (status = 200, description = "The batch", body = BatchView),
+        (status = 200, description = "The batch: of a file `validating`, without a job until the file was read", body = BatchView),
         Refused
     )
 )]

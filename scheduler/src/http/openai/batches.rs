@@ -1,26 +1,23 @@
 //! `POST /v1/batches` as OpenAI's clients send it: a batch is made of an uploaded file.
 //!
-//! The file is read out of the store into a spool, looked at, and loaded as every other input is. What is refused as a whole
-//! is a batch all the same, which has failed and says why.
+//! The batch is announced at once, and validating: its file is read by whoever leads (`coordinator/validate`). What is refused
+//! as a whole is a batch all the same, which has failed and says why.
 
+use super::super::Server;
 use super::super::auth::Caller;
 use super::super::error::ApiError;
-use super::super::spool::{Spool, Waiting, again};
 use super::super::types::BatchView;
-use super::super::{ResolveError, Server};
 use super::body::{needed, read_object, wrong_type};
 use super::window::read_window;
-use crate::resolve::resolve_all;
+use crate::coordinator::MAX_ANNOUNCED;
 use axum::Json;
 use axum::body::Body;
-use rbee_queue::batches::{Submission, SubmitError, Submitted};
-use rbee_queue::file::{Asked, Purpose, RefusedLine, StoredFile};
-use rbee_queue::jsonl::{LineOptions, ReadError, Survey};
-use rbee_queue::store::Refusal;
-use rbee_queue::{Batch, BatchModel, BatchSpec, Endpoint, Priority};
+use rbee_queue::batches::Submission;
+use rbee_queue::file::{Asked, Purpose, StoredFile};
+use rbee_queue::jsonl::LineOptions;
+use rbee_queue::whole_number::whole;
+use rbee_queue::{BatchSpec, Endpoint, Priority};
 use serde_json::{Map, Value};
-use std::fs::File;
-use std::sync::Arc;
 
 /// Notes that a client may add.
 const MAX_METADATA: usize = 16;
@@ -29,8 +26,6 @@ const MAX_METADATA_KEY: usize = 64;
 const MAX_METADATA_VALUE: usize = 512;
 /// How long outputs may be kept, in seconds.
 const OUTPUTS_KEPT_S: std::ops::RangeInclusive<u64> = 3_600..=2_592_000;
-/// Reasons that a refused batch lists.
-const MAX_REASONS: usize = 100;
 
 /// Makes a batch of a file.
 pub async fn create_batch(
@@ -46,12 +41,21 @@ pub async fn create_batch(
         let message = format!("the file {} is no input: its purpose is not batch", file.id);
         return Err(ApiError::bad("invalid_value", message).about("input_file_id"));
     }
-    let _turn = Arc::clone(&server.uploads)
-        .acquire_owned()
-        .await
-        .map_err(|error| ApiError::internal(error.to_string()))?;
+    // How many jobs it has is not known yet: for none there may be room at all.
+    server.check_room(&caller, 1).await?;
+    let announced = server.batches.store().batch_announced(MAX_ANNOUNCED);
+    if announced.await?.len() >= MAX_ANNOUNCED {
+        return Err(ApiError::too_many(format!(
+            "{MAX_ANNOUNCED} batches wait for their files to be read: try again in a moment"
+        )));
+    }
+    let asked = Asked {
+        max_queued: caller.quota.max_queued,
+        ..asked
+    };
     let submission = submission(&server, &caller, asked, &file);
-    let batch = make(&server, &caller, &file, submission).await?;
+    let batch = server.batches.announce(submission).await?;
+    server.coordinator.wake_announced();
     Ok(Json(BatchView::from(&batch)))
 }
 
@@ -81,6 +85,7 @@ fn read(body: &Map<String, Value>) -> Result<Asked, ApiError> {
         completion_window: window.to_owned(),
         metadata: read_metadata(body)?,
         outputs_kept_s: read_outputs_kept(body)?,
+        max_queued: None,
     })
 }
 
@@ -136,7 +141,7 @@ fn read_outputs_kept(body: &Map<String, Value>) -> Result<Option<u64>, ApiError>
     let anchored = given
         .get("anchor")
         .is_some_and(|anchor| anchor == "created_at");
-    let seconds = given.get("seconds").and_then(Value::as_u64);
+    let seconds = given.get("seconds").and_then(whole);
     match seconds.filter(|seconds| anchored && OUTPUTS_KEPT_S.contains(seconds)) {
         Some(seconds) => Ok(Some(seconds)),
         None => {
@@ -170,136 +175,6 @@ fn submission(server: &Server, caller: &Caller, asked: Asked, file: &StoredFile)
     }
 }
 
-/// Makes the batch, or keeps it as one that failed.
-async fn make(
-    server: &Server,
-    caller: &Caller,
-    file: &StoredFile,
-    submission: Submission,
-) -> Result<Batch, ApiError> {
-    let (spooled, survey) = match spool(server, file, &submission.spec.options).await? {
-        (spooled, Ok(survey)) => (spooled, survey),
-        (_, Err(error)) => return refuse(server, submission, unreadable(&error)).await,
-    };
-    server.check_room(caller, survey.jobs).await?;
-    server.room_for(survey.jobs).await?;
-    let models = match resolve(server, &survey).await {
-        Ok(models) => models,
-        Err(error) if error.transient => return Err(ApiError::unavailable(error.message)),
-        Err(error) => return refuse(server, submission, unresolved(error)).await,
-    };
-    let refused = submission.clone();
-    let submission = Submission {
-        models,
-        digest: Some(survey.digest),
-        ..submission
-    };
-    let client = Waiting::new();
-    let reader = again(spooled, &client)
-        .map_err(|error| ApiError::internal(format!("a file cannot be read again: {error}")))?;
-    let batches = server.batches.clone();
-    // In a task of its own, which undoes what it did if the client goes away.
-    let loading = tokio::spawn(async move { batches.submit(reader, submission).await });
-    let made = loading
-        .await
-        .map_err(|error| ApiError::internal(format!("a load ended by an error: {error}")))?;
-    drop(client);
-    match made {
-        Ok(Submitted::New(batch, lock)) => {
-            // From here on the batch is the coordinator's.
-            drop(lock);
-            server.coordinator.wake();
-            Ok(*batch)
-        }
-        Ok(Submitted::Existing(_)) => Err(ApiError::internal("a batch without a key existed")),
-        Err(SubmitError::Refused(refusal)) => refuse(server, refused, reasons(refusal)).await,
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn spool(
-    server: &Server,
-    file: &StoredFile,
-    options: &LineOptions,
-) -> Result<(File, Result<Survey, ReadError>), ApiError> {
-    let spool = Spool::begin(&server.spool, options.clone())
-        .map_err(|error| ApiError::internal(format!("a file cannot be read: {error}")))?;
-    for piece in 0.. {
-        let Some(bytes) = server.batches.store().file_kept(&file.id, piece).await? else {
-            break;
-        };
-        if !spool.push(bytes.into()).await {
-            // The reader has seen enough.
-            break;
-        }
-    }
-    spool.finish().await
-}
-
-async fn resolve(server: &Server, survey: &Survey) -> Result<Vec<BatchModel>, ResolveError> {
-    let models = server.models.as_ref();
-    let resolved = resolve_all(models, &[], &server.usual_model, survey).await?;
-    Ok(resolved.models)
-}
-
-async fn refuse(
-    server: &Server,
-    submission: Submission,
-    reasons: Vec<RefusedLine>,
-) -> Result<Batch, ApiError> {
-    Ok(server.batches.refuse(submission, reasons).await?)
-}
-
-fn reason(code: &str, message: String) -> RefusedLine {
-    RefusedLine {
-        code: code.to_owned(),
-        message,
-        line: None,
-        param: None,
-    }
-}
-
-fn unreadable(error: &ReadError) -> Vec<RefusedLine> {
-    let told = match error {
-        ReadError::Empty => reason("empty_file", error.to_string()),
-        ReadError::PlainText { line, start } => RefusedLine {
-            line: Some(*line),
-            ..reason(
-                "invalid_json_line",
-                format!("the file is not JSONL: line {line} begins with {start:?}"),
-            )
-        },
-        _ => reason("invalid_input", error.to_string()),
-    };
-    vec![told]
-}
-
-fn unresolved(error: ResolveError) -> Vec<RefusedLine> {
-    vec![RefusedLine {
-        param: Some("model".to_owned()),
-        ..reason("model_not_found", error.message)
-    }]
-}
-
-fn reasons(refusal: Refusal) -> Vec<RefusedLine> {
-    let Refusal::Duplicates { ids, .. } = refusal else {
-        return vec![reason("empty_file", refusal.to_string())];
-    };
-    let doubled = ids.iter().take(MAX_REASONS).map(|(id, lines)| {
-        let shown: String = id.chars().take(80).collect();
-        let first = lines.first().copied().unwrap_or_default();
-        RefusedLine {
-            line: lines.get(1).copied(),
-            param: Some("custom_id".to_owned()),
-            ..reason(
-                "duplicate_custom_id",
-                format!("the custom_id {shown:?} is that of line {first} already"),
-            )
-        }
-    });
-    doubled.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,6 +199,8 @@ mod tests {
         assert!(asked(json!({"endpoint": "/v1/embeddings"})).is_ok());
         let kept = json!({"output_expires_after": {"anchor": "created_at", "seconds": 3600}});
         assert_eq!(asked(kept).unwrap().outputs_kept_s, Some(3_600));
+        let kept = json!({"output_expires_after": {"anchor": "created_at", "seconds": 3600.0}});
+        assert_eq!(asked(kept).unwrap().outputs_kept_s, Some(3_600));
         let many: Map<String, Value> = (0..17).map(|n| (n.to_string(), json!("x"))).collect();
         for wrong in [
             json!({"metadata": {"a": 1}}),
@@ -342,20 +219,5 @@ mod tests {
         ] {
             assert!(asked(wrong.clone()).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn duplicates_are_told_one_by_one() {
-        let told = reasons(Refusal::Duplicates {
-            ids: vec![
-                ("x".to_owned(), vec![1, 3]),
-                ("y".to_owned(), vec![2, 4, 5]),
-            ],
-            count: 2,
-        });
-        assert_eq!(told.len(), 2);
-        assert_eq!(told[0].line, Some(3));
-        assert_eq!(told[1].code, "duplicate_custom_id");
-        assert_eq!(reasons(Refusal::Empty)[0].code, "empty_file");
     }
 }

@@ -21,7 +21,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream, SelectAll};
 use rbee_queue::ids::ResultIds;
 use rbee_queue::jsonl::{LineOptions, parse_line};
-use rbee_queue::{Endpoint, JobError, JobKey, JobState};
+use rbee_queue::{Endpoint, JobError, JobKey, JobState, whole_number};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -165,7 +165,7 @@ fn read(
 /// Takes `stream` and `stream_options` out of a body.
 /// Seeds are of 64 bits with a sign there; lines of files may have larger ones.
 fn check_seed(body: &Map<String, Value>) -> Result<(), ApiError> {
-    let seed = body.get("seed").and_then(Value::as_u64);
+    let seed = body.get("seed").and_then(whole_number::whole);
     match seed.filter(|seed| i64::try_from(*seed).is_err()) {
         None => Ok(()),
         Some(seed) => {

@@ -383,7 +383,7 @@ async fn keep(
     let failed = |error: std::io::Error| {
         ApiError::internal(format!("an upload cannot be read again: {error}"))
     };
-    let mut reader = again(file, &client).map_err(failed)?;
+    let mut reader = again(file, &client.watched()).map_err(failed)?;
     for piece in 0.. {
         let mut part = Vec::new();
         // Short reads of a file that was just written.

@@ -17,6 +17,18 @@ async fn create(site: &Site, body: &Value) -> Response {
     request.send().await.unwrap()
 }
 
+/// The batch once its file was read.
+async fn read(site: &Site, batch: BatchView) -> BatchView {
+    assert_eq!(batch.status.as_str(), "validating");
+    assert_eq!(batch.request_counts.total, 0);
+    crate::testing::until("the file that is read", async || {
+        let shown = site.get(&format!("/v1/batches/{}", batch.id)).await;
+        let now: BatchView = shown.json().await.unwrap();
+        (now.status.as_str() != "validating").then_some(now)
+    })
+    .await
+}
+
 fn lines(count: usize) -> String {
     let line = |at| {
         let body = json!({"messages": [{"role": "user", "content": format!("number {at}")}]});
@@ -39,7 +51,7 @@ async fn batch_of_a_file_is_the_batch_that_commands_see() {
     });
     let response = create(&site, &asked).await;
     assert_eq!(response.status(), StatusCode::OK);
-    let batch: BatchView = response.json().await.unwrap();
+    let batch = read(&site, response.json().await.unwrap()).await;
     assert_eq!(batch.input_file_id.as_ref().unwrap().as_str(), file);
     assert_eq!(batch.expires_at, Some(batch.created_at + 5_400));
     assert_eq!(batch.name.as_deref(), Some("in.jsonl"));
@@ -185,7 +197,8 @@ async fn model_that_leads_nowhere_is_a_batch_that_failed() {
         "endpoint": "/v1/chat/completions",
         "completion_window": "1h",
     });
-    let batch: BatchView = create(&site, &asked).await.json().await.unwrap();
+    let made = create(&site, &asked).await;
+    let batch = read(&site, made.json().await.unwrap()).await;
     assert_eq!(batch.status.as_str(), "failed");
     assert_eq!(batch.errors.unwrap().data[0].code, "model_not_found");
     let found = site.batches.store().batch_get(&batch.id).await.unwrap();

@@ -4,7 +4,7 @@ use crate::schedule::Zone;
 use rbee_queue::schedule::{
     Missed, Overlap, OwnModel, PromptSource, RunCause, RunNo, RunState, Schedule, ScheduleRun,
 };
-use rbee_queue::{BatchId, BatchSpec, FileId, Priority, ScheduleId};
+use rbee_queue::{BatchId, BatchSpec, FileId, Priority, ScheduleId, whole_number};
 use serde::{Deserialize, Serialize};
 
 use super::RequestCounts;
@@ -47,7 +47,7 @@ pub struct NewScheduleSpec {
     #[serde(default)]
     pub missed: Option<Missed>,
     /// How far back missed ticks are made up for by one run.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole_number::optional")]
     pub missed_window_s: Option<u64>,
     /// The prompts.
     pub source: WantedSource,

@@ -1,7 +1,7 @@
 //! Tokens as clients see them.
 
-use rbee_queue::TokenId;
 use rbee_queue::token::{Role, Token};
+use rbee_queue::{TokenId, whole_number};
 use serde::{Deserialize, Serialize};
 
 /// A token to be made.
@@ -17,13 +17,13 @@ pub struct NewTokenSpec {
     #[serde(default)]
     pub owner: Option<String>,
     /// Unfinished jobs that its owner may have at once.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole_number::optional")]
     pub max_queued: Option<u64>,
     /// Requests that it may make in a second, on each server.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole_number::optional")]
     pub requests_per_s: Option<u32>,
     /// Seconds for which it is good; `None`: until it is revoked.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole_number::optional")]
     pub expires_in_s: Option<u64>,
 }
 

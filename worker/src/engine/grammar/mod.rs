@@ -1,7 +1,7 @@
 //! Answers that have a form: which tokens may come next.
 //!
-//! A job's form (a schema, an expression, a grammar) is compiled while the job is prepared. From then on each of its choices
-//! has a [`Constraint`]: the mask of the tokens that may come next is made on threads of its own while the model computes
+//! A job's form (a schema, an expression, a grammar) is compiled while the job is prepared, on a thread of its own. From
+//! then on each of its choices has a [`Constraint`]: the mask of the tokens that may come next is made on threads of its own while the model computes
 //! the step that the mask is for. A mask depends on the form and the choice's own tokens only, and all bounds are counted in
 //! the parser's work, not in time: so the same job has the same answer, or the same error, in any batch. What is compiled is
 //! kept for the jobs after it, which begin with a copy of their own.
@@ -83,6 +83,11 @@ impl Grammars {
         (0..choices)
             .map(|_| Constraint::new(compiled.matcher(stops), threads.clone()))
             .collect()
+    }
+
+    /// Whether a form was compiled, or refused, already.
+    pub fn keeps(&self, format: &ResponseFormat) -> bool {
+        self.kept().iter().any(|kept| kept.format == *format)
     }
 
     fn compiled(&self, format: &ResponseFormat) -> Result<Arc<Compiled>, JobError> {

@@ -121,6 +121,47 @@ fn bad_forms_fail_their_own_jobs_and_no_other() {
 }
 
 #[test]
+fn forms_that_take_long_hold_up_no_other_job() {
+    // Distinct, so that none is known by what is kept of another.
+    let slow = |id: u64| {
+        let property = |at: usize| {
+            let schema = json!({"type": "string", "pattern": "^[a-z]+@[a-z]+$"});
+            (format!("property_{id}_{at}"), schema)
+        };
+        let properties: serde_json::Map<String, Value> = (0..3000).map(property).collect();
+        let schema = json!({"type": "object", "properties": properties});
+        let params = Params {
+            response_format: Some(ResponseFormat::JsonSchema(schema)),
+            ..Params::default()
+        };
+        job(id, "slow", params)
+    };
+    let short = || Params {
+        max_tokens: 8,
+        ..Params::default()
+    };
+    const SLOW: u64 = 3;
+    let plain = (SLOW..30).map(|id| job(id, &format!("plain {id}"), short()));
+    let all: Vec<EngineJob> = (0..SLOW).map(slow).chain(plain).collect();
+    let (engine, mut events) = start(stub(64), options(4, 0));
+    for job in &all {
+        engine.submit(job.clone()).unwrap();
+    }
+    let mut ended = Vec::new();
+    while ended.len() < all.len() {
+        let event = events.blocking_recv().expect("every job's end is told");
+        if let EngineEvent::Finished { id, record, .. } = event {
+            if id < SLOW {
+                assert_eq!(error_code(&record), RESPONSE_FORMAT_TOO_LARGE);
+            }
+            ended.push(id);
+        }
+    }
+    let plain = ended.iter().take_while(|id| **id >= SLOW).count();
+    assert_eq!(plain, all.len() - SLOW as usize, "{ended:?}");
+}
+
+#[test]
 fn call_that_must_be_made_stands_in_the_marks_that_the_template_writes() {
     let tools = Tools {
         tools: vec![
