@@ -129,7 +129,7 @@ fn batch_of_a_cluster_is_one_trace_across_its_processes_without_a_word_of_its_pr
     assert!(
         requests
             .iter()
-            .any(|span| span.name == "GET /v1/batches/{id}")
+            .any(|span| span.name == "POST /v1/batches/{id}/cancel")
     );
     for secret in [CANARY, TOKEN] {
         assert!(!collector.has_seen(secret), "{secret} was sent");
