@@ -257,13 +257,6 @@ impl Coordinator {
         }
     }
 
-    /// Does that part of its work alone.
-    #[cfg(test)]
-    pub(crate) async fn read_announced(self) {
-        let error = validate::run(&self.shared).await;
-        panic!("announced batches are read no more: {error}");
-    }
-
     /// So that the next one leads at once.
     async fn give_back(&self) {
         let options = &self.shared.options;

@@ -1,6 +1,7 @@
 //! Coordinators over SQLite and memory, with nodes that answer at once. What is cut off comes back,
 //! and the results are those of an undisturbed run.
 
+use super::{Coordinator, validate};
 use crate::explain;
 use crate::placement::Hold;
 use crate::testing::{
@@ -19,6 +20,14 @@ use rbee_queue::{
 const JOBS: usize = 200;
 /// Those that nodes answer.
 const GOOD: u64 = 180;
+
+impl Coordinator {
+    /// Reads the files of announced batches, which is a part of a leader's work, alone.
+    pub(crate) async fn read_announced(self) {
+        let error = validate::run(&self.shared).await;
+        panic!("announced batches are read no more: {error}");
+    }
+}
 
 /// A batch that a cluster with two nodes ran without a fault.
 async fn undisturbed(jobs: usize) -> Vec<Option<String>> {
