@@ -40,12 +40,27 @@ def until(batch, status):
     return now
 
 
+def until_full():
+    """The server counts its jobs now and then; this asks for a batch that cannot be made until it has."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            client.batches.create(
+                input_file_id="file_none", endpoint="/v1/chat/completions", completion_window="24h"
+            )
+        except openai.RateLimitError:
+            return
+        except openai.NotFoundError:
+            assert time.monotonic() < deadline
+
+
 batch = until(make(15), "in_progress")
 # How many jobs a file has is seen when it is read: these wait for room, and one that never has room is refused.
 patient, unlucky = make(15), make(15)
 refused = until(make(21), "failed")
 assert refused.errors.data[0].code == "too_many_jobs", refused
 until(make(5), "in_progress")
+until_full()
 full(lambda: make(1))
 full(lambda: client.chat.completions.create(model="smollm2-135m", messages=[{"role": "user", "content": "x"}]))
 # What reads goes on, and what makes room does too.
