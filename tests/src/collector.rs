@@ -1,6 +1,6 @@
 //! A collector of traces: takes OTLP over HTTP, and reads the protobuf with a reader of its own.
 
-use std::net::TcpListener;
+use crate::listening;
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
@@ -54,22 +54,10 @@ impl Collector {
             answer,
             ..Kept::default()
         }));
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let address = listener.local_addr().expect("it is bound");
         let router = axum::Router::new()
             .route("/v1/traces", post(collect))
             .with_state(Arc::clone(&kept));
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime can be made");
-            runtime.block_on(async {
-                listener.set_nonblocking(true).expect("a socket can be set");
-                let listener = tokio::net::TcpListener::from_std(listener);
-                axum::serve(listener.expect("it is a socket"), router).await
-            })
-        });
+        let address = listening::until_the_end(router);
         Collector {
             url: format!("http://{address}"),
             kept,

@@ -14,6 +14,7 @@ pub mod fake_hub;
 pub mod fleet;
 pub mod gguf_file;
 pub mod http;
+pub mod listening;
 pub mod loaded;
 pub mod logits;
 pub mod namespace;
